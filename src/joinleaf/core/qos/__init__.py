@@ -1,0 +1,1 @@
+"""Flow specifications at work: token buckets, peak rates, admission against a capacity."""

@@ -1,0 +1,1 @@
+"""Bytes to values and back: frames, control bodies, batches. Every size is bounded."""

@@ -1,0 +1,1 @@
+"""What the catalogue offers out of the box; each binds the core to one kind of carrier."""
