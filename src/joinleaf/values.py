@@ -111,7 +111,7 @@ class SessionAddress:
     scheme: str
     address: Address
     source: str = ""
-    options: Mapping[str, str] = field(default=_NO_OPTIONS)
+    options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     key: str = field(default="", repr=False)
 
     def __str__(self) -> str:
