@@ -1,0 +1,516 @@
+"""One end of one leg: the leg's machine, its frames in, its frames out, and its clocks.
+
+Bytes go in through ``reader`` (``buffer``/``received``), bytes come out of ``outbox``; what the
+owner has to know comes back as events. Whatever the peer sends, nothing but events comes of it: a
+breach of the protocol ends this leg and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from joinleaf.core.leg import LegAction, LegInput, LegMachine, LegState
+from joinleaf.core.outbox import Outbox
+from joinleaf.core.wire.control import (
+    VERSION,
+    Answer,
+    Leave,
+    Name,
+    QosBody,
+    Refusal,
+    Request,
+    decode,
+    encode,
+    unknown_critical,
+)
+from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD
+from joinleaf.core.wire.frames import (
+    DATA_PREFIX,
+    MAX_CONTROL_BODY,
+    Frame,
+    FrameReader,
+    Kind,
+    control_frame,
+)
+from joinleaf.errors import RemoteProtocolError
+from joinleaf.spi.codes import (
+    WSAECONNABORTED,
+    WSAECONNREFUSED,
+    WSAECONNRESET,
+    WSAEOPNOTSUPP,
+    WSAETIMEDOUT,
+)
+from joinleaf.spi.provider import EndReason
+from joinleaf.spi.qos import Qos
+from joinleaf.values import Address
+
+__all__ = [
+    "Association",
+    "Closed",
+    "Data",
+    "Dropped",
+    "Event",
+    "Gap",
+    "JoinFailed",
+    "JoinSucceeded",
+    "Named",
+    "QosAgreed",
+    "Requested",
+    "Withdrawn",
+]
+
+SECOND: Final = 1_000_000_000
+
+BEATS_PER_BOUND: Final = 4
+"""Signs of life sent within the peer's bound: three may be late before it gives up."""
+
+SHORTEST_BEAT_NS: Final = 50_000_000
+"""However small a bound the peer claims, it makes this end send no oftener than that."""
+
+_BEAT: Final = control_frame(Kind.BEAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A valid JOIN or INVITE has come."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The asker is gone before it was answered."""
+
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSucceeded:
+    """This end is a member now; the answer is that of the other end (None: it was ours)."""
+
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinFailed:
+    """The join did not come about."""
+
+    code: int
+    message: str
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A DATA frame; ``body`` is valid until the reader is asked for a buffer again."""
+
+    flags: int
+    body: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that this leg will not get."""
+
+    sender: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which address a leaf id stands for."""
+
+    leaf: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class QosAgreed:
+    """The agreed flow specifications changed."""
+
+    qos: Qos
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The membership ended, after all data (FD_CLOSE)."""
+
+    reason: EndReason
+    code: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Give the connection back, at once or when the outbox is empty."""
+
+    flush: bool
+
+
+Event = (
+    Requested
+    | Withdrawn
+    | JoinSucceeded
+    | JoinFailed
+    | Data
+    | Gap
+    | Named
+    | QosAgreed
+    | Closed
+    | Dropped
+)
+
+_CLOSE_CODES: Final = {
+    EndReason.TIMED_OUT: WSAECONNABORTED,
+    EndReason.LOST: WSAECONNRESET,
+    EndReason.PROTOCOL_ERROR: WSAECONNABORTED,
+    EndReason.SLOW: WSAECONNABORTED,
+}
+
+
+class Association:
+    """See the module. ``now_ns`` is monotonic; deadlines are of the same clock.
+
+    Attributes:
+        machine: The leg's state.
+        peer: Address of the other end.
+        local: Address of this end.
+        reader: Where received bytes go.
+        outbox: What is to be sent.
+        request: The JOIN or INVITE, ours or the peer's, once there is one.
+        peer_max_message: Longest message the peer takes.
+        heard_ns: When the peer was last heard.
+        reading_ns: Since when this end listens without pause; silence counts from here.
+        reason: Why the leg ended.
+    """
+
+    __slots__ = (
+        "_failure",
+        "_joined_ns",
+        "_next_beat_ns",
+        "asker",
+        "beat_every_ns",
+        "dead_after_ns",
+        "deadline_ns",
+        "end_data",
+        "heard_ns",
+        "local",
+        "machine",
+        "max_message",
+        "outbox",
+        "peer",
+        "peer_max_message",
+        "reader",
+        "reading_ns",
+        "reason",
+        "request",
+    )
+
+    def __init__(
+        self,
+        *,
+        asker: bool,
+        peer: Address,
+        local: Address,
+        reader: FrameReader,
+        now_ns: int,
+        deadline_ns: int | None,
+        dead_after_ns: int,
+        max_message: int,
+        request: Request | None = None,
+    ) -> None:
+        self.asker = asker
+        self.machine = LegMachine(asker=asker)
+        self.peer = peer
+        self.local = local
+        self.reader = reader
+        self.outbox = Outbox()
+        self.request = request
+        self.max_message = max_message
+        self.peer_max_message = max_message
+        self.heard_ns = now_ns
+        self.reading_ns: int | None = now_ns
+        self.dead_after_ns = dead_after_ns
+        self.deadline_ns = deadline_ns
+        self.beat_every_ns = dead_after_ns // BEATS_PER_BOUND
+        self._next_beat_ns = now_ns + self.beat_every_ns
+        self.reason: EndReason | None = None
+        self.end_data = b""
+        self._failure = JoinFailed(WSAECONNREFUSED, "the join request was refused")
+
+    @property
+    def state(self) -> LegState:
+        """The machine's state."""
+        return self.machine.state
+
+    @property
+    def active(self) -> bool:
+        """Whether both ends are members."""
+        return self.machine.state is LegState.ACTIVE
+
+    # Inputs of the network
+
+    def connected(self, now_ns: int) -> list[Event]:
+        """The asker's connection stands."""
+        self.heard_ns = now_ns
+        return self._step(LegInput.CONNECTED)
+
+    def received(self, count: int, now_ns: int) -> Iterator[Event]:
+        """``count`` more bytes are in ``reader.buffer()``; exhaust the events at once."""
+        self.heard_ns = now_ns
+        try:
+            for frame in self.reader.received(count):
+                if frame.kind == Kind.DATA and self.machine.state is LegState.ACTIVE:
+                    yield Data(frame.flags, frame.body)
+                else:
+                    yield from self._frame(frame, now_ns)
+                if self.machine.state is LegState.ENDED:
+                    return
+        except RemoteProtocolError as error:
+            yield from self._breach(str(error))
+
+    def lost(self, now_ns: int, *, code: int = 0, message: str = "") -> list[Event]:
+        """The connection ended or never came; ``code`` is the system's, as a WSAE number."""
+        if self.machine.state in (LegState.CONNECTING, LegState.ASKED):
+            refused = "the other side ended the connection without an answer"
+            self._failure = JoinFailed(code or WSAECONNREFUSED, message or refused)
+        return self._end(LegInput.LOST, EndReason.LOST)
+
+    # Inputs of the application
+
+    def offer(self) -> None:
+        """The request is taken up by accept."""
+        self._step(LegInput.OFFER)
+
+    def defer(self) -> None:
+        """The condition function wants to decide later."""
+        self._step(LegInput.DEFER)
+
+    def admit(self, answer: Answer) -> list[Event]:
+        """The condition function said yes."""
+        if self.machine.allows(LegInput.ADMIT):
+            self.outbox.push(control_frame(Kind.ACCEPT, encode(answer)))
+        return self._become_member(self._step(LegInput.ADMIT))
+
+    def refuse(self, refusal: Refusal) -> list[Event]:
+        """The condition function said no, or there is no room."""
+        self._refusal(refusal)
+        return self._end(LegInput.REFUSE, EndReason.REFUSED)
+
+    def close(
+        self, reason: EndReason, data: bytes, deadline_ns: int, refusal: Refusal | None = None
+    ) -> list[Event]:
+        """Take leave in order: a member says LEAVE, an asker withdraws, an answerer refuses.
+
+        From ACTIVE the leg goes to ENDING; the peer has until ``deadline_ns`` to end its side.
+        """
+        if self.machine.state in (LegState.QUEUED, LegState.OFFERED):
+            self._refusal(refusal or Refusal(WSAECONNREFUSED, "the listener closed"))
+        elif self.machine.state in (LegState.ACTIVE, LegState.ASKED):
+            word = EndReason.WITHDRAWN if self.machine.state is LegState.ASKED else reason
+            self.outbox.push(control_frame(Kind.LEAVE, encode(Leave(str(word), data))))
+            self.deadline_ns = deadline_ns
+        return self._end(LegInput.CLOSE, reason)
+
+    def abort(self) -> list[Event]:
+        """End without ceremony: the peer sees a reset."""
+        self.outbox.clear()
+        return self._end(LegInput.ABORT, EndReason.CLOSED)
+
+    # Clocks
+
+    def tick(self, now_ns: int) -> list[Event]:
+        """Do what is due: a sign of life, the end of a time limit, the end of patience."""
+        if self.deadline_ns is not None and now_ns >= self.deadline_ns:
+            self.deadline_ns = None
+            if events := self._deadline():
+                return events
+        silent_ns = self._silent_at_ns()
+        if silent_ns is not None and now_ns >= silent_ns:
+            return self._end(LegInput.SILENT, EndReason.TIMED_OUT)
+        if now_ns >= self._next_beat_ns:
+            self._next_beat_ns = now_ns + self.beat_every_ns
+            # With something queued the peer will hear from us anyway, or cannot hear at all.
+            if self._beats and not self.outbox:
+                self.outbox.push(_BEAT)
+        return []
+
+    def next_deadline_ns(self) -> int | None:
+        """When ``tick`` has something to do; None once ended."""
+        if self.machine.state is LegState.ENDED:
+            return None
+        times = (
+            self.deadline_ns,
+            self._silent_at_ns(),
+            self._next_beat_ns if self._beats else None,
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _beats(self) -> bool:
+        return self.machine.state in (LegState.ASKED, LegState.QUEUED, LegState.OFFERED) or (
+            self.machine.state is LegState.ACTIVE
+        )
+
+    def _silent_at_ns(self) -> int | None:
+        """When silence becomes death. It does not count while this end is not reading."""
+        if self.reading_ns is None or self.machine.state in (
+            LegState.CONNECTING,
+            LegState.ASKED,
+            LegState.OPENED,
+            LegState.ENDED,
+        ):
+            return None
+        return max(self.heard_ns, self.reading_ns) + self.dead_after_ns
+
+    def _deadline(self) -> list[Event]:
+        if self.machine.state in (LegState.CONNECTING, LegState.ASKED):
+            self._failure = JoinFailed(WSAETIMEDOUT, f"{self.peer} did not answer in time")
+        if self.machine.state is LegState.ASKED:
+            withdrawal = encode(Leave(str(EndReason.WITHDRAWN)))
+            self.outbox.push(control_frame(Kind.LEAVE, withdrawal))
+        return self._end(LegInput.DEADLINE, EndReason.TIMED_OUT)
+
+    # Frames
+
+    def _frame(self, frame: Frame, now_ns: int) -> list[Event]:
+        state = self.machine.state
+        if frame.kind == Kind.BEAT:
+            return []
+        if state is LegState.ENDING:
+            return (
+                self._end(LegInput.LEAVE, self.reason or EndReason.CLOSED)
+                if (frame.kind == Kind.LEAVE)
+                else []
+            )
+        if state is LegState.ACTIVE:
+            return self._member_frame(frame)
+        if state is LegState.OPENED and frame.kind in (Kind.JOIN, Kind.INVITE):
+            return self._requested(decode(Request, frame.body), frame.kind)
+        if state is LegState.ASKED and frame.kind == Kind.ACCEPT:
+            return self._accepted(decode(Answer, frame.body), now_ns)
+        if state is LegState.ASKED and frame.kind == Kind.REFUSE:
+            refusal = decode(Refusal, frame.body)
+            self._failure = JoinFailed(
+                refusal.code or WSAECONNREFUSED,
+                refusal.message or "the join was refused",
+                refusal.data,
+            )
+            return self._end(LegInput.REFUSED, EndReason.REFUSED)
+        if state in (LegState.QUEUED, LegState.OFFERED) and frame.kind == Kind.LEAVE:
+            return self._end(LegInput.LEAVE, EndReason.WITHDRAWN)
+        raise RemoteProtocolError(f"frame {frame.kind} in state {state.name.lower()}")
+
+    def _member_frame(self, frame: Frame) -> list[Event]:
+        if frame.kind == Kind.LEAVE:
+            leave = decode(Leave, frame.body)
+            self.end_data = leave.data
+            try:
+                reason = EndReason(leave.reason)
+            except ValueError:
+                reason = EndReason.CLOSED  # a newer peer's word
+            return self._end(LegInput.LEAVE, reason)
+        if frame.kind == Kind.GAP:
+            if len(frame.body) != DATA_PREFIX.size + 8:
+                raise RemoteProtocolError("a GAP of the wrong length")
+            sender, first = DATA_PREFIX.unpack_from(frame.body)
+            count = int.from_bytes(frame.body[DATA_PREFIX.size :], "big")
+            return [Gap(sender, first, count)]
+        if frame.kind == Kind.NAME:
+            name = decode(Name, frame.body)
+            return [Named(name.leaf, name.address())]
+        if frame.kind == Kind.QOS:
+            return [QosAgreed(decode(QosBody, frame.body).qos())]
+        raise RemoteProtocolError(f"frame {frame.kind} from a member")
+
+    def _requested(self, request: Request, kind: int) -> list[Event]:
+        if (request.facts is None) != (kind == Kind.JOIN) or request.role == 3:
+            raise RemoteProtocolError("a request that contradicts itself")
+        if request.qos is not None:
+            request.qos.qos()
+        lowest, highest = request.versions
+        unknown = unknown_critical(request)
+        if unknown or not lowest <= VERSION <= highest:
+            what = f"fields {unknown}" if unknown else f"versions {lowest} to {highest}"
+            return self.refuse(
+                Refusal(WSAEOPNOTSUPP, f"{what} not understood; this end speaks version {VERSION}")
+            )
+        self.request = request
+        self._learn(request.dead_after_ms, request.max_message)
+        self.deadline_ns = None  # the asker's patience counts now
+        events = self._step(LegInput.REQUEST)
+        return [Requested(request), *events]
+
+    def _accepted(self, answer: Answer, now_ns: int) -> list[Event]:
+        if answer.version != VERSION or unknown_critical(answer) or answer.role == 3:
+            raise RemoteProtocolError("an answer that was not asked for")
+        if (answer.facts is None) == (self.request is not None and self.request.facts is None):
+            raise RemoteProtocolError("an answer without the session's facts, or with too many")
+        if answer.qos is not None:
+            answer.qos.qos()
+        self._learn(answer.dead_after_ms, answer.max_message)
+        self.reading_ns = now_ns
+        return self._become_member(
+            [
+                JoinSucceeded(answer) if isinstance(event, JoinSucceeded) else event
+                for event in self._step(LegInput.ACCEPTED)
+            ]
+        )
+
+    def _learn(self, dead_after_ms: int, max_message: int) -> None:
+        self.beat_every_ns = max(SHORTEST_BEAT_NS, dead_after_ms * 1_000_000 // BEATS_PER_BOUND)
+        self._next_beat_ns = min(self._next_beat_ns, self.heard_ns + self.beat_every_ns)
+        self.peer_max_message = min(max_message, self.max_message)
+
+    def _become_member(self, events: list[Event]) -> list[Event]:
+        if self.active:
+            self.deadline_ns = None
+            self.reader.max_body = max(MAX_CONTROL_BODY, self.max_message + MAX_FRAME_OVERHEAD)
+        return events
+
+    def _refusal(self, refusal: Refusal) -> None:
+        if self.machine.allows(LegInput.REFUSE):
+            self.outbox.push(control_frame(Kind.REFUSE, encode(refusal)))
+
+    def _breach(self, message: str) -> list[Event]:
+        self._failure = JoinFailed(WSAECONNREFUSED, f"the other side broke the protocol: {message}")
+        return self._end(LegInput.BAD_BYTES, EndReason.PROTOCOL_ERROR)
+
+    def _end(self, kind: LegInput, reason: EndReason) -> list[Event]:
+        if self.reason is None and self.machine.allows(kind):
+            self.reason = reason
+        return self._step(kind)
+
+    def _step(self, kind: LegInput) -> list[Event]:
+        events: list[Event] = []
+        for action in self.machine.handle(kind):
+            if (event := self._perform(action)) is not None:
+                events.append(event)
+        return events
+
+    def _perform(self, action: LegAction) -> Event | None:
+        """Turn an action into an event or, for the request, into bytes."""
+        if action is LegAction.SEND_REQUEST:
+            assert self.request is not None
+            kind = Kind.JOIN if self.request.facts is None else Kind.INVITE
+            self.outbox.push(control_frame(kind, encode(self.request)))
+            return None
+        reason = self.reason or EndReason.CLOSED
+        match action:
+            case LegAction.JOINED:
+                return JoinSucceeded(None)
+            case LegAction.JOIN_FAILED:
+                return self._failure
+            case LegAction.INDICATE_WITHDRAWN:
+                return Withdrawn(reason)
+            case LegAction.INDICATE_CLOSE:
+                return Closed(reason, _CLOSE_CODES.get(reason, 0), self.end_data)
+            case LegAction.DROP:
+                return Dropped(flush=False)
+            case LegAction.DROP_FLUSHED:
+                return Dropped(flush=True)
+            case _:  # the senders of ACCEPT, REFUSE and LEAVE wrote them before the step
+                return None

@@ -1,0 +1,75 @@
+"""What one leg has still to send: bounded, and honest about what did not fit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from joinleaf.spi.provider import Buffer
+
+__all__ = ["Outbox"]
+
+MAX_VECTOR: Final = 64
+"""Buffers handed to one gathering call; far below every system's IOV_MAX (1024 on Linux)."""
+
+
+class Outbox:
+    """A queue of buffers and how far the first one has been sent.
+
+    Attributes:
+        size: Bytes waiting.
+        sent_bytes: Bytes that have left since the leg began.
+    """
+
+    __slots__ = ("_buffers", "sent_bytes", "size")
+
+    def __init__(self) -> None:
+        self._buffers: deque[Buffer] = deque()
+        self.size = 0
+        self.sent_bytes = 0
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    def push(self, buffer: Buffer) -> None:
+        """Queue one buffer."""
+        self._buffers.append(buffer)
+        self.size += len(buffer)
+
+    def extend(self, buffers: Iterable[Buffer], size: int) -> None:
+        """Queue several whose lengths add up to ``size``."""
+        self._buffers.extend(buffers)
+        self.size += size
+
+    def head(self) -> list[Buffer]:
+        """What to hand to the next gathering send; empty if nothing waits."""
+        buffers = self._buffers
+        if len(buffers) <= MAX_VECTOR:
+            return list(buffers)
+        return [buffers[index] for index in range(MAX_VECTOR)]
+
+    def sent(self, count: int) -> None:
+        """Take ``count`` bytes off the front."""
+        self.sent_bytes += count
+        self.size -= count
+        buffers = self._buffers
+        if not self.size:
+            buffers.clear()
+            return
+        while count:
+            first = buffers[0]
+            if count < len(first):
+                buffers[0] = memoryview(first)[count:]
+                return
+            count -= len(first)
+            buffers.popleft()
+
+    def own(self) -> None:
+        """Copy what waits, so that the caller of a send may reuse its memory."""
+        self._buffers = deque([b"".join(self._buffers)]) if self.size else deque()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._buffers.clear()
+        self.size = 0

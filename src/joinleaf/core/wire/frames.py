@@ -1,0 +1,226 @@
+"""Frames of the rooted protocol: a fixed header, then a body of a bounded length.
+
+    0               4       5       6               8
+    | body length   | kind  | flags | 0x4A4C ("JL") |
+
+Big-endian. A DATA or GAP body starts with the sender's leaf id (0: the root; 4 bytes) and the
+number of its first message among those of that sender (8 bytes). The payload of DATA is one
+MessagePack array of byte strings or, with RAW, one message as it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum, IntFlag
+from typing import Final, NamedTuple
+
+from joinleaf.errors import RemoteProtocolError
+
+__all__ = [
+    "DATA_PREFIX",
+    "HEADER",
+    "MAX_CONTROL_BODY",
+    "Flag",
+    "Frame",
+    "FrameReader",
+    "Kind",
+    "control_frame",
+    "data_header",
+]
+
+MAGIC: Final = 0x4A4C
+HEADER: Final = struct.Struct(">IBBH")
+_DATA_HEADER: Final = struct.Struct(">IBBHIQ")
+DATA_PREFIX: Final = struct.Struct(">IQ")
+
+MAX_CONTROL_BODY: Final = 192 << 10
+"""Longest control body: connect data of 64 KiB and provider-specific QoS of 64 KiB with room."""
+
+BEFORE_JOIN_BODY: Final = MAX_CONTROL_BODY
+"""Bound for a peer that is no member yet: it may cost this much memory and no more."""
+
+FIRST_GROWTH: Final = 64 << 10
+"""A frame not yet complete gets this much at first and doubles as bytes really arrive, so that a
+declared length costs nothing by itself."""
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    JOIN = 1  # leaf to root: first frame of a leg
+    INVITE = 2  # root to leaf: first frame of a leg
+    ACCEPT = 3
+    REFUSE = 4
+    DATA = 5
+    GAP = 6  # messages of a sender that this leg will not get
+    LEAVE = 7  # last frame of a direction
+    BEAT = 8  # empty: the sender lives
+    NAME = 9  # root to leaf: which address a leaf id stands for
+    WHO = 10  # first frame of a query for the roster
+    ROSTER = 11
+    QOS = 12  # the agreed flow specifications changed
+
+
+class Flag(IntFlag):
+    """Bits of the flags byte; only DATA has any."""
+
+    RAW = 1  # the payload is one message, not an array
+    SIDE = 2  # side chat on this leg
+    DIRECT = 4  # session data for some legs only, outside the sender's numbering
+
+
+_CONTROL: Final = frozenset(Kind) - {Kind.DATA}
+_KINDS: Final = frozenset(int(kind) for kind in Kind)
+_KNOWN_FLAGS: Final = 7
+
+
+class Frame(NamedTuple):
+    """A whole frame; ``body`` is valid until the reader is asked for a buffer again."""
+
+    kind: int
+    flags: int
+    body: memoryview
+
+
+def control_frame(kind: Kind, body: bytes = b"") -> bytes:
+    """One control frame; ValueError if the body is over its bound."""
+    if len(body) > MAX_CONTROL_BODY:
+        raise ValueError(f"a {kind.name} body of {len(body)} bytes is over {MAX_CONTROL_BODY}")
+    return HEADER.pack(len(body), kind, 0, MAGIC) + body
+
+
+def data_header(size: int, flags: int, sender: int, sequence: int) -> bytes:
+    """The 20 bytes in front of a DATA payload of ``size`` bytes."""
+    return _DATA_HEADER.pack(size + DATA_PREFIX.size, Kind.DATA, flags, MAGIC, sender, sequence)
+
+
+def write_data_header(buffer: bytearray, flags: int, sender: int, sequence: int) -> None:
+    """Fill in the first 20 bytes of a buffer whose payload is already behind them."""
+    size = len(buffer) - HEADER.size
+    _DATA_HEADER.pack_into(buffer, 0, size, Kind.DATA, flags, MAGIC, sender, sequence)
+
+
+DATA_HEADER_SIZE: Final = _DATA_HEADER.size
+
+
+class FrameReader:
+    """Cuts a byte stream into frames.
+
+    Ask for ``buffer()``, read into it, tell ``received(n)``. Bytes go into a scratch buffer that
+    many readers of one thread may share; a frame that is cut off moves into a buffer of its own
+    that grows with what has really arrived. Memory per reader is thereby bounded by twice what the
+    peer sent of one frame, and by ``max_body``.
+
+    Attributes:
+        max_body: Bound on the body of the next frames; raised once the peer is a member.
+    """
+
+    __slots__ = ("_filled", "_own", "_scratch", "_total", "max_body")
+
+    def __init__(self, scratch: memoryview, max_body: int = BEFORE_JOIN_BODY) -> None:
+        self._scratch = scratch
+        self._own: bytearray | None = None
+        self._filled = 0
+        self._total = 0  # length of the frame in _own, 0 while its header is incomplete
+        self.max_body = max_body
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an incomplete frame that are held."""
+        return self._filled
+
+    def buffer(self) -> memoryview:
+        """Where to put the next bytes; never empty."""
+        if self._own is None:
+            return self._scratch
+        if self._filled == len(self._own):
+            self._grow()
+        return memoryview(self._own)[self._filled :]
+
+    def _grow(self) -> None:
+        own = self._own
+        assert own is not None
+        bigger = bytearray(min(self._total, 2 * len(own)))
+        bigger[: self._filled] = own
+        self._own = bigger
+
+    def received(self, count: int) -> Iterator[Frame]:
+        """Yield the frames that are complete now that ``count`` more bytes are in the buffer.
+
+        Exhaust it before asking for the next buffer.
+
+        Raises:
+            RemoteProtocolError: No header, an unknown kind or flag, or a length over the bound.
+        """
+        if self._own is None:
+            yield from self._cut(self._scratch[:count])
+            return
+        self._filled += count
+        if not self._total:
+            yield from self._finish_header()
+        elif self._filled == self._total:
+            yield self._take_own()
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """The same for bytes that are somewhere else: copies them in, piece by piece."""
+        rest = memoryview(data)
+        while rest:
+            place = self.buffer()
+            count = min(len(place), len(rest))
+            place[:count] = rest[:count]
+            yield from self.received(count)
+            rest = rest[count:]
+
+    def _cut(self, view: memoryview) -> Iterator[Frame]:
+        position, end = 0, len(view)
+        while end - position >= HEADER.size:
+            size, kind, flags = self._parse(view, position)
+            stop = position + HEADER.size + size
+            if stop > end:
+                break
+            yield Frame(kind, flags, view[position + HEADER.size : stop])
+            position = stop
+        if position < end:
+            self._keep(view[position:])
+
+    def _parse(self, view: memoryview | bytearray, position: int) -> tuple[int, int, int]:
+        size, kind, flags, magic = HEADER.unpack_from(view, position)
+        if magic != MAGIC or kind not in _KINDS:
+            raise RemoteProtocolError("not a frame of this protocol")
+        if kind == Kind.DATA:
+            if flags & ~_KNOWN_FLAGS or not DATA_PREFIX.size <= size <= self.max_body:
+                raise RemoteProtocolError(f"a data body of {size} bytes, flags {flags:#x}")
+        elif flags or size > MAX_CONTROL_BODY:
+            raise RemoteProtocolError(f"a control body of {size} bytes, flags {flags:#x}")
+        return size, kind, flags
+
+    def _keep(self, rest: memoryview) -> None:
+        """Hold the beginning of a frame in a buffer of its own."""
+        have = len(rest)
+        if have < HEADER.size:
+            self._own, self._total = bytearray(HEADER.size), 0
+        else:
+            self._total = HEADER.size + self._parse(rest, 0)[0]
+            self._own = bytearray(min(self._total, max(FIRST_GROWTH, 2 * have)))
+        self._own[:have] = rest
+        self._filled = have
+
+    def _finish_header(self) -> Iterator[Frame]:
+        own = self._own
+        assert own is not None
+        if self._filled < HEADER.size:
+            return
+        self._total = HEADER.size + self._parse(own, 0)[0]
+        if self._total == HEADER.size:
+            yield self._take_own()
+        else:
+            self._own = bytearray(min(self._total, FIRST_GROWTH))
+            self._own[: HEADER.size] = own
+
+    def _take_own(self) -> Frame:
+        own, total = self._own, self._total
+        assert own is not None
+        self._own, self._filled, self._total = None, 0, 0
+        _, kind, flags, _ = HEADER.unpack_from(own)
+        return Frame(kind, flags, memoryview(own)[HEADER.size : total])
