@@ -47,6 +47,7 @@ from joinleaf.spi.qos import Qos
 from joinleaf.values import Address
 
 __all__ = [
+    "Asked",
     "Association",
     "Closed",
     "Data",
@@ -77,6 +78,11 @@ class Requested:
     """A valid JOIN or INVITE has come."""
 
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Somebody asks who is in the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,7 @@ class Dropped:
 
 Event = (
     Requested
+    | Asked
     | Withdrawn
     | JoinSucceeded
     | JoinFailed
@@ -270,7 +277,7 @@ class Association:
                 if self.machine.state is LegState.ENDED:
                     return
         except RemoteProtocolError as error:
-            yield from self._breach(str(error))
+            yield from self.breach(str(error))
 
     def lost(self, now_ns: int, *, code: int = 0, message: str = "") -> list[Event]:
         """The connection ended or never came; ``code`` is the system's, as a WSAE number."""
@@ -330,6 +337,7 @@ class Association:
                 return events
         silent_ns = self._silent_at_ns()
         if silent_ns is not None and now_ns >= silent_ns:
+            self._failure = JoinFailed(WSAETIMEDOUT, f"{self.peer} fell silent")
             return self._end(LegInput.SILENT, EndReason.TIMED_OUT)
         if now_ns >= self._next_beat_ns:
             self._next_beat_ns = now_ns + self.beat_every_ns
@@ -359,12 +367,17 @@ class Association:
         """When silence becomes death. It does not count while this end is not reading."""
         if self.reading_ns is None or self.machine.state in (
             LegState.CONNECTING,
-            LegState.ASKED,
             LegState.OPENED,
             LegState.ENDED,
         ):
             return None
-        return max(self.heard_ns, self.reading_ns) + self.dead_after_ns
+        return max(self.heard_ns, self.reading_ns) + self._bound_ns()
+
+    def _bound_ns(self) -> int:
+        """This end's bound; an asker that cannot know it yet beats by its own."""
+        if not self.active and not self.asker and self.request is not None:
+            return max(self.dead_after_ns, self.request.dead_after_ms * 1_000_000)
+        return self.dead_after_ns
 
     def _deadline(self) -> list[Event]:
         if self.machine.state in (LegState.CONNECTING, LegState.ASKED):
@@ -388,6 +401,8 @@ class Association:
             )
         if state is LegState.ACTIVE:
             return self._member_frame(frame)
+        if state is LegState.OPENED and frame.kind == Kind.WHO:
+            return self._end(LegInput.QUERY, EndReason.CLOSED)
         if state is LegState.OPENED and frame.kind in (Kind.JOIN, Kind.INVITE):
             return self._requested(decode(Request, frame.body), frame.kind)
         if state is LegState.ASKED and frame.kind == Kind.ACCEPT:
@@ -475,7 +490,8 @@ class Association:
         if self.machine.allows(LegInput.REFUSE):
             self.outbox.push(control_frame(Kind.REFUSE, encode(refusal)))
 
-    def _breach(self, message: str) -> list[Event]:
+    def breach(self, message: str) -> list[Event]:
+        """The peer broke the protocol; whatever the leg was, it ends."""
         self._failure = JoinFailed(WSAECONNREFUSED, f"the other side broke the protocol: {message}")
         return self._end(LegInput.BAD_BYTES, EndReason.PROTOCOL_ERROR)
 
@@ -485,11 +501,8 @@ class Association:
         return self._step(kind)
 
     def _step(self, kind: LegInput) -> list[Event]:
-        events: list[Event] = []
-        for action in self.machine.handle(kind):
-            if (event := self._perform(action)) is not None:
-                events.append(event)
-        return events
+        performed = map(self._perform, self.machine.handle(kind))
+        return [event for event in performed if event is not None]
 
     def _perform(self, action: LegAction) -> Event | None:
         """Turn an action into an event or, for the request, into bytes."""
@@ -504,6 +517,8 @@ class Association:
                 return JoinSucceeded(None)
             case LegAction.JOIN_FAILED:
                 return self._failure
+            case LegAction.INDICATE_QUERY:
+                return Asked()
             case LegAction.INDICATE_WITHDRAWN:
                 return Withdrawn(reason)
             case LegAction.INDICATE_CLOSE:

@@ -40,6 +40,7 @@ class LegInput(Enum):
 
     CONNECTED = auto()  # network: the connection stands
     REQUEST = auto()  # peer: JOIN or INVITE
+    QUERY = auto()  # peer: WHO, instead of joining
     OFFER = auto()  # application: accept takes the request up
     ADMIT = auto()  # application: CF_ACCEPT
     REFUSE = auto()  # application: CF_REJECT, or there is no room
@@ -63,6 +64,7 @@ class LegAction(Enum):
     SEND_REFUSE = auto()
     SEND_LEAVE = auto()
     INDICATE_REQUEST = auto()  # FD_ACCEPT
+    INDICATE_QUERY = auto()  # somebody asks for the roster
     INDICATE_WITHDRAWN = auto()  # the asker is gone before it was answered
     JOINED = auto()  # FD_CONNECT 0, or the member that accept returns
     JOIN_FAILED = auto()  # FD_CONNECT with a code
@@ -86,8 +88,10 @@ _TABLE: Final = {
     (_S.ASKED, _I.DEADLINE): Row(
         _S.ENDED, (_A.SEND_LEAVE, _A.JOIN_FAILED, _A.DROP_FLUSHED), "61, model 6.1 R5"
     ),
+    (_S.ASKED, _I.SILENT): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "61"),
     (_S.ASKED, _I.CLOSE): Row(_S.ENDED, (_A.SEND_LEAVE, _A.DROP_FLUSHED), "74, model 6.2 N5"),
     (_S.ASKED, _I.ABORT): Row(_S.ENDED, (_A.DROP,), "74"),
+    (_S.OPENED, _I.QUERY): Row(_S.ENDED, (_A.INDICATE_QUERY, _A.DROP_FLUSHED), "design 6"),
     (_S.OPENED, _I.REQUEST): Row(_S.QUEUED, (_A.INDICATE_REQUEST,), "106"),
     (_S.OPENED, _I.LOST): Row(_S.ENDED, (_A.DROP,), "model 3.4"),
     (_S.OPENED, _I.DEADLINE): Row(_S.ENDED, (_A.DROP,), "design 8"),

@@ -1,0 +1,799 @@
+"""Runs one rooted session over TCP: sockets in, sockets out, clocks.
+
+Whoever waits does the work: a thread inside receive reads the sockets itself, and a thread inside
+send writes them; no data change hands between threads. Only while no thread is inside receive does
+the reactor read on its behalf, up to a bound. It takes over a moment after the last receive, not at
+once, so that a loop of receive calls keeps the sockets to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from joinleaf.core.association import Association
+from joinleaf.core.leg import LegState
+from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
+from joinleaf.drivers.poller import READ, WRITE, new_poller
+from joinleaf.drivers.reactor import Timer, shared_reactor
+from joinleaf.drivers.waiting import Waiter
+from joinleaf.errors import SpiError
+from joinleaf.spi.codes import WSAEAFNOSUPPORT, WSAEINTR, code_of_errno, spi_error_from_os
+from joinleaf.values import Address
+
+__all__ = ["SCRATCH_BYTES", "StreamDriver", "listen_on", "resolve"]
+
+_log: Final = logging.getLogger("joinleaf")
+
+T = TypeVar("T")
+
+SCRATCH_BYTES: Final = 512 << 10
+"""Read at most this much in one call: several frames of the usual size."""
+
+TAKEOVER_S: Final = 0.05
+"""The reactor reads for a session once no caller has for this long."""
+
+ACCEPT_BUDGET: Final = 64
+"""Connections taken per turn, so that a flood of them does not starve the legs."""
+
+READ_BUDGET: Final = 4
+"""Reads per leg and turn, for the same reason."""
+
+_WOULD_BLOCK: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINPROGRESS, errno.EINTR})
+
+
+def resolve(address: Address, *, passive: bool = False) -> list[tuple[int, tuple[object, ...]]]:
+    """Family and socket address of every way to reach it, best first.
+
+    Raises:
+        SpiError: WSAEADDRNOTAVAIL or as the resolver says; the text names the host.
+    """
+    host = address.host or None
+    if host is not None and address.scope:
+        host = f"{host}%{address.scope}"
+    flags = socket.AI_PASSIVE if passive else 0
+    try:
+        found = socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags
+        )
+    except socket.gaierror as error:
+        raise SpiError(
+            11001,
+            f"the host {address.host!r} is not known: {error.strerror}",
+            call="resolve",
+            hint="Check the spelling, or give the address in numbers",
+        ) from error
+    except UnicodeError:
+        raise SpiError(WSAEAFNOSUPPORT, f"{address.host!r} is no host name") from None
+    return [(family, place) for family, _, _, _, place in found]
+
+
+def address_of(place: tuple[object, ...]) -> Address:
+    """A socket's address as a value."""
+    host, _, scope = str(place[0]).partition("%")
+    mapped = host[7:] if host.startswith("::ffff:") and "." in host else host
+    return Address(mapped, int(str(place[1])), scope)
+
+
+def listen_on(address: Address) -> socket.socket:
+    """A bound TCP socket that does not listen yet.
+
+    The wildcard serves IPv6 and IPv4 where the system has both.
+
+    Raises:
+        SpiError: WSAEADDRINUSE, WSAEADDRNOTAVAIL, WSAEACCES.
+    """
+    if not address.host and socket.has_dualstack_ipv6():
+        places: list[tuple[int, tuple[object, ...]]] = [
+            (socket.AF_INET6, ("::", address.port, 0, 0))
+        ]
+    elif not address.host:
+        places = [(socket.AF_INET, ("0.0.0.0", address.port))]
+    else:
+        places = resolve(address, passive=True)
+    family, place = places[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if os.name == "posix":  # elsewhere it would let strangers take over the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address.host else 1)
+        sock.bind(place)
+    except OSError as error:
+        sock.close()
+        raise spi_error_from_os(error, call="bind", message=f"cannot bind {address}") from error
+    return sock
+
+
+class _Connection:
+    """A socket and what the driver knows of it."""
+
+    __slots__ = ("closing", "connecting", "half_closed", "places", "sock", "want")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.want = READ
+        self.connecting = False
+        self.half_closed = False
+        self.closing = False
+        self.places: list[tuple[int, tuple[object, ...]]] = []
+
+
+class StreamDriver:
+    """See the module.
+
+    Args:
+        session: The core it runs.
+        dispatch: Called under the lock with outputs; returns callbacks to make without it.
+
+    Attributes:
+        lock: Guards the session and everything of the endpoints that share this driver.
+        changed: Notified after outputs have been dispatched.
+        waiter: What threads inside a blocking call wait on.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Callable[[Iterable[Output]], list[Callable[[], None]]],
+    ) -> None:
+        self.session = session
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.waiter = Waiter()
+        self.cancellations = 0
+        self.closed = False
+        self.finishing = False
+        self.paused = False
+        self.hold_reading = False  # the owner's queue of received messages is full
+        self._unarmed: dict[int, None] = {}
+        self._quantum = min(max(session.settings.dead_after / 40, 0.005), 0.25)
+        self._dispatch = dispatch
+        self._reactor = shared_reactor()
+        self._poller = new_poller()
+        self._connections: dict[int, _Connection] = {}
+        self._keys: dict[int, int] = {}  # descriptor to key
+        self._numbers = itertools.count(1)
+        self._listener: socket.socket | None = None
+        self._pumping = 0
+        self._watching = False
+        self._last_pump = 0.0
+        self._tick_timer: Timer | None = None
+        self._tick_due = float("inf")
+        self._takeover_armed = False
+
+    # Connections
+
+    def new_key(self) -> int:
+        """A number for a leg."""
+        return next(self._numbers)
+
+    def listen(self, sock: socket.socket, backlog: int) -> None:
+        """Accept connections on a bound socket from now on."""
+        with self.lock:
+            sock.listen(min(backlog, 65535))
+            if self._listener is None:
+                self._listener = sock
+                self._poller.watch(sock.fileno(), READ)
+                self._watch()
+
+    def stop_listening(self) -> None:
+        """Close the listening socket."""
+        with self.lock:
+            if self._listener is not None:
+                self._poller.forget(self._listener.fileno())
+                self._listener.close()
+                self._listener = None
+
+    def connect(
+        self, key: int, places: list[tuple[int, tuple[object, ...]]], local: socket.socket | None
+    ) -> None:
+        """Start connecting to the first place that works; the session already has the leg."""
+        with self.lock:
+            connection = self._try_connect(key, places, local)
+            if connection is None:
+                return
+            self._connections[key] = connection
+            self._keys[connection.sock.fileno()] = key
+            self._want(connection, WRITE)
+            self._schedule()
+            self._watch()
+
+    def _try_connect(
+        self,
+        key: int,
+        places: list[tuple[int, tuple[object, ...]]],
+        local: socket.socket | None = None,
+        failure: OSError | None = None,
+    ) -> _Connection | None:
+        while places:
+            family, place = places.pop(0)
+            sock = local if local is not None else None
+            local = None
+            try:
+                if sock is None:
+                    sock = socket.socket(family, socket.SOCK_STREAM)
+                    sock.setblocking(False)
+                result = sock.connect_ex(place)
+            except OSError as error:
+                failure = error
+                continue
+            if result and result not in _WOULD_BLOCK:
+                failure = OSError(result, os.strerror(result))
+                sock.close()
+                continue
+            _tune(sock)
+            connection = _Connection(sock)
+            connection.connecting = True
+            connection.places = places
+            return connection
+        self._connect_failed(key, failure)
+        return None
+
+    def _connect_failed(self, key: int, failure: OSError | None) -> None:
+        number = failure.errno if failure is not None and failure.errno else errno.ECONNREFUSED
+        peer = self.session.legs[key].association.peer
+        self.session.lost(
+            key,
+            time.monotonic_ns(),
+            code=code_of_errno(number),
+            message=f"cannot reach {peer}: {os.strerror(number)}",
+        )
+
+    def _finish_connect(self, key: int, connection: _Connection) -> None:
+        sock = connection.sock
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        with contextlib.suppress(OSError):
+            if not number and sock.getsockname() == sock.getpeername():
+                # Nobody listens, and the system chose the very port asked for as this end's own.
+                number = errno.ECONNREFUSED
+        if not number:
+            connection.connecting = False
+            self._want(connection, READ)
+            self.session.connected(key, time.monotonic_ns())
+            return
+        self._detach(connection)
+        sock.close()
+        failure = OSError(number, os.strerror(number))
+        fresh = self._try_connect(key, connection.places, failure=failure)
+        if fresh is not None:
+            self._connections[key] = fresh
+            self._keys[fresh.sock.fileno()] = key
+            self._want(fresh, WRITE)
+
+    def local_address(self, key: int) -> Address | None:
+        """The leg's own socket address."""
+        connection = self._connections.get(key)
+        if connection is None:
+            return None
+        with contextlib.suppress(OSError):
+            return address_of(connection.sock.getsockname())
+        return None
+
+    def sole_socket(self) -> int:
+        """The descriptor of the one connection, where there is just one; else the poller's."""
+        if len(self._connections) == 1 and self._listener is None:
+            return next(iter(self._connections.values())).sock.fileno()
+        return self._poller.fileno()
+
+    def poller_fileno(self) -> int:
+        """A descriptor that is readable when there is something to do."""
+        return self._poller.fileno()
+
+    def hand_over(self, key: int, other: StreamDriver) -> int:
+        """Move a connection to another driver (an accepted invitation to its member)."""
+        connection = self._connections.pop(key)
+        self._detach(connection)
+        new = other.new_key()
+        other._connections[new] = connection
+        other._keys[connection.sock.fileno()] = new
+        other._want(connection, READ)
+        return new
+
+    def _want(self, connection: _Connection, what: int) -> None:
+        connection.want = what
+        self._poller.watch(connection.sock.fileno(), what & ~READ if self.paused else what)
+
+    def _detach(self, connection: _Connection) -> None:
+        fd = connection.sock.fileno()
+        if fd >= 0:
+            self._poller.forget(fd)
+            self._keys.pop(fd, None)
+
+    # The work
+
+    def run(self, action: Callable[[], T]) -> T:
+        """Do something with the session under the lock; then whatever follows from it."""
+        with self.lock:
+            try:
+                result = action()
+            finally:
+                callbacks = self.settle()
+        for callback in callbacks:
+            callback()
+        return result
+
+    def settle(self, *, arm: bool = True) -> list[Callable[[], None]]:
+        """Send what is queued and dispatch outputs, until nothing new comes. Under the lock.
+
+        Args:
+            arm: Have the reactor send what the kernel did not take; a sender that will wait for
+                it itself says False, and calls ``arm_output`` in the end.
+
+        Returns:
+            Callbacks to make once the lock is free.
+        """
+        callbacks: list[Callable[[], None]] = []
+        session = self.session
+        while session.out or session.dirty:
+            while session.dirty:
+                key = next(iter(session.dirty))
+                del session.dirty[key]
+                if not self.flush(key, arm=arm):
+                    self._unarmed[key] = None
+            if session.out:
+                outputs = list(session.out)
+                session.out.clear()
+                callbacks += self._dispatch(outputs)
+                self._after_dispatch(outputs)
+        if isinstance(session, RootSession) and not session.rooted:
+            self._set_paused(self._relay_blocked(session))
+        if self.finishing and not self._connections:
+            self.dispose()
+        return callbacks
+
+    def _after_dispatch(self, outputs: Iterable[Output]) -> None:
+        control = False
+        for output in outputs:
+            if isinstance(output, Drop):
+                self._drop(output.key, flush=output.flush)
+            control |= not isinstance(output, Arrived)
+        self.changed.notify_all()
+        self.waiter.interrupt()
+        if control:
+            self._schedule()
+
+    def finish(self) -> None:
+        """Give everything back as soon as the last connection is gone. Under the lock."""
+        self.finishing = True
+        if not self._connections:
+            self.dispose()
+
+    def _relay_blocked(self, session: RootSession) -> bool:
+        return self.hold_reading or (
+            not session.rooted and bool(session.over_limit(list(self._connections)))
+        )
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused == self.paused:
+            return
+        self.paused = paused
+        now = time.monotonic_ns()
+        for key, connection in self._connections.items():
+            leg = self.session.legs.get(key)
+            if leg is not None:
+                leg.association.reading_ns = None if paused else now
+            self._want(connection, connection.want)
+
+    def set_hold(self, hold: bool) -> None:
+        """Stop or resume reading, because the owner's queue is full or has room."""
+        self.hold_reading = hold
+        session = self.session
+        blocked = isinstance(session, RootSession) and self._relay_blocked(session)
+        self._set_paused(hold or blocked)
+
+    def flush(self, key: int, *, arm: bool = True) -> bool:
+        """Send what a leg has queued, as far as the kernel takes it. True if nothing is left."""
+        connection = self._connections.get(key)
+        leg = self.session.legs.get(key)
+        if connection is None or leg is None or connection.connecting:
+            return True
+        association = leg.association
+        outbox = association.outbox
+        try:
+            while outbox.size:
+                head = outbox.head()
+                sent = (
+                    connection.sock.send(head[0])
+                    if len(head) == 1
+                    else connection.sock.sendmsg(head)
+                )
+                outbox.sent(sent)
+                if not outbox.size and isinstance(self.session, RootSession):
+                    self.session.flushed(key)
+        except BlockingIOError:
+            if arm:
+                self._arm(connection)
+            return False
+        except OSError as error:
+            self._lost(key, association, error)
+            return True
+        if connection.want & WRITE:
+            self._want(connection, connection.want & ~WRITE)
+        if association.state is LegState.ENDING and not connection.half_closed:
+            connection.half_closed = True
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_WR)
+        elif connection.closing:
+            self._close_connection(key)
+        return True
+
+    def _arm(self, connection: _Connection) -> None:
+        """Have whoever polls, at the least the reactor, go on sending."""
+        self._want(connection, connection.want | WRITE)
+        if not self._pumping:
+            self._watch()
+
+    def arm_output(self) -> None:
+        """Hand over to the reactor what a sender could not wait for. Under the lock."""
+        for key in self._unarmed:
+            leg, connection = self.session.legs.get(key), self._connections.get(key)
+            if leg is not None and connection is not None and leg.association.outbox:
+                self._arm(connection)
+        self._unarmed.clear()
+
+    def _lost(self, key: int, association: Association, error: OSError) -> None:
+        association.outbox.clear()
+        self.session.lost(
+            key, time.monotonic_ns(), code=code_of_errno(error.errno or 0), message=str(error)
+        )
+
+    def read(self, key: int) -> bool:
+        """Read one leg once; False if nothing was there. Under the lock."""
+        connection = self._connections.get(key)
+        leg = self.session.legs.get(key)
+        if connection is None or leg is None:
+            return False
+        association = leg.association
+        try:
+            count = connection.sock.recv_into(association.reader.buffer())
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._lost(key, association, error)
+            return True
+        if not count:
+            self.session.lost(key, time.monotonic_ns())
+            return True
+        self.session.received(key, count, time.monotonic_ns(), time.time_ns())
+        return True
+
+    def _turn(self) -> None:
+        """Everything that is ready now, once. Under the lock."""
+        for fd, what in self._poller.poll(0):
+            if self._listener is not None and fd == self._listener.fileno():
+                self._accept()
+                continue
+            key = self._keys.get(fd)
+            if key is None:
+                continue
+            connection = self._connections[key]
+            if connection.connecting:
+                self._finish_connect(key, connection)
+                continue
+            if what & WRITE:
+                self.flush(key)
+            if what & READ and not self.paused:
+                self._read_some(key)
+
+    def _read_some(self, key: int) -> None:
+        for _ in range(READ_BUDGET):
+            if not self.read(key) or key not in self._connections or self.hold_reading:
+                return
+            leg = self.session.legs[key].association
+            if leg.reader.pending == 0:  # a short read: most likely nothing more is there
+                return
+
+    def _accept(self) -> None:
+        listener = self._listener
+        assert listener is not None
+        for _ in range(ACCEPT_BUDGET):
+            try:
+                sock, place = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._accept_failed(error)
+                return
+            sock.setblocking(False)
+            _tune(sock)
+            key = self.new_key()
+            connection = _Connection(sock)
+            self._connections[key] = connection
+            self._keys[sock.fileno()] = key
+            self._want(connection, READ)
+            local = address_of(sock.getsockname())
+            self.session.connection_opened(key, address_of(place), local, time.monotonic_ns())
+        self._schedule()
+
+    def _accept_failed(self, error: OSError) -> None:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            return  # the connection was gone before we took it
+        self.session.count("accepts_failed")
+        _log.warning(
+            "cannot take further connections: %s. Raise the limit of open files (ulimit -n)",
+            error.strerror,
+        )
+        listener = self._listener
+        if listener is not None:
+            self._poller.forget(listener.fileno())
+            self._reactor.call_later(0.2, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        with self.lock:
+            if self._listener is not None:
+                self._poller.watch(self._listener.fileno(), READ)
+
+    def _drop(self, key: int, *, flush: bool) -> None:
+        connection = self._connections.get(key)
+        if connection is None:
+            self.session.removed(key)
+            return
+        if flush and not connection.connecting and self.session.legs[key].association.outbox:
+            connection.closing = True
+            if not self.flush(key):
+                self._reactor.call_later(1.0, lambda: self._give_up(key, connection))
+                return
+        if self._connections.get(key) is connection:
+            self._close_connection(key)
+
+    def _give_up(self, key: int, connection: _Connection) -> None:
+        with self.lock:
+            if self._connections.get(key) is connection:
+                self._close_connection(key)
+
+    def _close_connection(self, key: int) -> None:
+        connection = self._connections.pop(key, None)
+        if connection is not None:
+            self._detach(connection)
+            connection.sock.close()
+        self.session.removed(key)
+        self.changed.notify_all()
+        self.waiter.interrupt()  # who waits for this very socket looks again
+
+    def reset_connection(self, key: int) -> None:
+        """Make the close that follows an abortive one (the peer sees a reset)."""
+        connection = self._connections.get(key)
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                linger = b"\1\0\0\0" if sys.platform == "win32" else b"\1\0\0\0\0\0\0\0"
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no connection is left."""
+        return not self._connections
+
+    def keys(self) -> list[int]:
+        """Keys of all connections."""
+        return list(self._connections)
+
+    # Waiting
+
+    def pump_until(
+        self, done: Callable[[], T | None], timeout: float | None, *, direct: bool = False
+    ) -> T | None:
+        """Read and wait in this thread until ``done`` gives something, or the time is over.
+
+        Args:
+            done: Asked under the lock.
+            timeout: Seconds; None for ever.
+            direct: The one connection is read without asking the poller first.
+
+        Raises:
+            SpiError: WSAEINTR, cancelled or closed.
+        """
+        cancellations = self.cancellations
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._enter_pump()
+        try:
+            while True:
+                callbacks: list[Callable[[], None]] = []
+                with self.lock:
+                    mark = self.waiter.mark()
+                    result = done()
+                    if result is None:
+                        self._read_now(direct)
+                        if self.session.out or self.session.dirty:
+                            callbacks = self.settle()
+                            mark = self.waiter.mark()
+                        result = done()
+                    fd = self.sole_socket() if direct else self._poller.fileno()
+                    if result is None and (cancellations != self.cancellations or self.closed):
+                        raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
+                for callback in callbacks:
+                    callback()
+                if result is not None:
+                    return result
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._wait(fd, left, mark)
+        finally:
+            self._leave_pump()
+
+    def _read_now(self, direct: bool) -> None:
+        if direct and len(self._connections) == 1 and self._listener is None:
+            key, connection = next(iter(self._connections.items()))
+            if not connection.connecting and not self.paused:
+                self.read(key)
+                return
+        self._turn()
+
+    def _wait(self, fd: int, left: float | None, mark: int, *, write: bool = False) -> None:
+        try:
+            if write:
+                self.waiter.wait_writable(fd, left, mark=mark)
+            else:
+                self.waiter.wait_readable(fd, left, mark=mark)
+        except SpiError as error:
+            # Woken because something changed: the caller looks again.
+            if error.code != WSAEINTR or self.waiter.closed:
+                raise
+
+    def wait_for(self, done: Callable[[], T | None], timeout: float | None) -> T | None:
+        """Wait in this thread while others, at the least the reactor, do the work.
+
+        Raises:
+            SpiError: WSAEINTR, cancelled or closed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.lock:
+            cancellations = self.cancellations
+            while True:
+                if (result := done()) is not None:
+                    return result
+                if cancellations != self.cancellations or self.closed:
+                    raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self.changed.wait(left)
+
+    def drain(self, keys: Iterable[int], limit: int, deadline: float | None) -> bool:
+        """Send in this thread until none of these legs has more than ``limit`` bytes queued.
+
+        Returns:
+            False if the time was over before.
+        """
+        cancellations = self.cancellations
+        wanted = list(keys)
+        while True:
+            callbacks: list[Callable[[], None]] = []
+            with self.lock:
+                blocked = -1
+                mark = self.waiter.mark()
+                for key in wanted:
+                    leg = self.session.legs.get(key)
+                    if leg is None or leg.association.outbox.size <= limit:
+                        continue
+                    self.flush(key, arm=False)
+                    connection = self._connections.get(key)
+                    if connection is not None and leg.association.outbox.size > limit:
+                        blocked = connection.sock.fileno()
+                        break
+                if self.session.out or self.session.dirty:
+                    callbacks = self.settle(arm=False)
+                if blocked >= 0 and (cancellations != self.cancellations or self.closed):
+                    raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
+            for callback in callbacks:
+                callback()
+            if blocked < 0:
+                return True
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._wait(blocked, left, mark, write=True)
+
+    def cancel(self) -> None:
+        """End every blocking call of this moment with WSAEINTR."""
+        with self.lock:
+            self.cancellations += 1
+            self.changed.notify_all()
+            self.waiter.interrupt()
+
+    # Who reads
+
+    def _enter_pump(self) -> None:
+        with self.lock:
+            self._pumping += 1
+            if self._watching:
+                self._watching = False
+                self._reactor.unwatch(self._poller.fileno())
+            if not self._takeover_armed and not self.closed:
+                self._takeover_armed = True
+                self._reactor.call_later(TAKEOVER_S, self._take_over)
+
+    def _leave_pump(self) -> None:
+        with self.lock:
+            self._pumping -= 1
+            self._last_pump = time.monotonic()
+
+    def _take_over(self) -> None:
+        with self.lock:
+            self._takeover_armed = False
+            if self.closed or self._watching:
+                return
+            quiet = time.monotonic() - self._last_pump
+            if self._pumping or quiet < TAKEOVER_S:
+                self._takeover_armed = True
+                self._reactor.call_later(TAKEOVER_S, self._take_over)
+                return
+            self._watch()
+
+    def _watch(self) -> None:
+        if not self._watching and not self._pumping and not self.closed:
+            if self._poller.fileno() >= 0:
+                self._watching = True
+                self._reactor.watch(self._poller.fileno(), self._background)
+            else:  # no descriptor to nest (Windows): look now and then
+                self._watching = True
+                self._reactor.call_later(0.01, self._background_polling)
+
+    def _background(self) -> None:
+        self.run(self._turn_if_open)
+
+    def _turn_if_open(self) -> None:
+        if not self.closed:
+            self._turn()
+
+    def _background_polling(self) -> None:
+        if self._watching and not self.closed:
+            self._background()
+            self._reactor.call_later(0.01, self._background_polling)
+
+    def _schedule(self) -> None:
+        """Have the earliest clock of the session run in time. Under the lock."""
+        due_ns = self.session.next_deadline_ns() if not self.closed else None
+        if due_ns is None:
+            return
+        # Rounded up: a thousand legs then share ticks instead of having one each.
+        due = (due_ns / 1e9 // self._quantum + 1) * self._quantum
+        if due < self._tick_due - 0.001:
+            if self._tick_timer is not None:
+                self._tick_timer.cancel()
+            self._tick_due = due
+            delay = max(0.0, due - time.monotonic())
+            self._tick_timer = self._reactor.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        def tick() -> None:
+            self._tick_due = float("inf")
+            if not self.closed:
+                self.session.tick(time.monotonic_ns())
+                self._schedule()
+
+        self.run(tick)
+
+    def dispose(self) -> None:
+        """Give everything back: sockets, descriptors, timers. The session is over."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            if self._watching:
+                self._reactor.unwatch(self._poller.fileno())
+            if self._tick_timer is not None:
+                self._tick_timer.cancel()
+            self.stop_listening()
+            self.waiter.close()
+            for connection in self._connections.values():
+                connection.sock.close()
+            self._connections.clear()
+            self._poller.close()
+            self.changed.notify_all()
+
+
+def _tune(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
