@@ -194,7 +194,7 @@ _PREFIXES: Final = {
     "ki": 1024,
 }
 _AMOUNT: Final = r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kKmMgGtT]?i?)"
-_RATE: Final = re.compile(_AMOUNT + r"(bits?|bps|b|bytes?|Bps|B|)(?:/s)?\s*", re.ASCII)
+_RATE: Final = re.compile(_AMOUNT + r"(bits?|bps|b|[Bb]ytes?|Bps|B|)(?:/s)?\s*", re.ASCII)
 _SIZE: Final = re.compile(_AMOUNT + r"(bytes?|B|)\s*", re.ASCII)
 
 
