@@ -300,6 +300,12 @@ class StreamDriver:
         other._want(connection, READ)
         return new
 
+    def start_adopted(self) -> None:
+        """Go to work on a connection that another driver handed over. Under the lock."""
+        self._schedule()
+        self._watch()
+        self.settle()
+
     def _want(self, connection: _Connection, what: int) -> None:
         connection.want = what
         self._poller.watch(connection.sock.fileno(), what & ~READ if self.paused else what)
@@ -434,9 +440,9 @@ class StreamDriver:
         if not self._pumping:
             self._watch()
 
-    def arm_output(self) -> None:
+    def arm_output(self, keys: Iterable[int]) -> None:
         """Hand over to the reactor what a sender could not wait for. Under the lock."""
-        for key in self._unarmed:
+        for key in (*keys, *self._unarmed):
             leg, connection = self.session.legs.get(key), self._connections.get(key)
             if leg is not None and connection is not None and leg.association.outbox:
                 self._arm(connection)
@@ -570,9 +576,9 @@ class StreamDriver:
                 connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     @property
-    def idle(self) -> bool:
-        """Whether no connection is left."""
-        return not self._connections
+    def runs_in_reactor(self) -> bool:
+        """Whether this is the background thread, which must never wait."""
+        return self._reactor.is_current_thread
 
     def keys(self) -> list[int]:
         """Keys of all connections."""

@@ -1,0 +1,105 @@
+"""``jl://``: rooted sessions over TCP, one connection per leg.
+
+The provider binds ``core/session.py`` to ``drivers/streams.py``. Three kinds of endpoint:
+
+* ``RootEndpoint``: the c_root. Listens, accepts, invites, sends to everybody.
+* ``LegEndpoint``: the root's side of one leg, what accept and join_leaf return. Side chat and the
+  end of that leg; never session data (clause 96).
+* ``LeafEndpoint``: the c_leaf. Joins, or listens for invitations.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from joinleaf.errors import SpiError
+from joinleaf.providers.rooted._leaf import LeafEndpoint
+from joinleaf.providers.rooted._root import LegEndpoint, RootEndpoint
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import WSAEINVAL
+from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
+from joinleaf.spi.provider import Endpoint, Roles, Settings
+from joinleaf.values import SessionAddress
+
+__all__ = ["LeafEndpoint", "LegEndpoint", "RootEndpoint", "RootedProvider"]
+
+_ROOTED_FLAGS: Final = (
+    c.XP1_GUARANTEED_DELIVERY
+    | c.XP1_GUARANTEED_ORDER
+    | c.XP1_MESSAGE_ORIENTED
+    | c.XP1_GRACEFUL_CLOSE
+    | c.XP1_CONNECT_DATA
+    | c.XP1_DISCONNECT_DATA
+    | c.XP1_SUPPORT_MULTIPOINT
+    | c.XP1_MULTIPOINT_CONTROL_PLANE
+    | c.XP1_QOS_SUPPORTED
+)
+_ID: Final = uuid.uuid5(uuid.NAMESPACE_URL, "joinleaf:jl")
+_OPTIONS: Final = frozenset({"plane"})
+
+
+def _entry(name: str, flags: int, family: int, size: int) -> ProtocolInfo:
+    return ProtocolInfo(
+        service_flags=flags,
+        name=name,
+        provider_flags=c.PFL_MULTIPLE_PROTO_ENTRIES,
+        provider_id=_ID,
+        address_family=family,
+        max_sockaddr=size,
+        min_sockaddr=size,
+        socket_type=c.SOCK_SEQPACKET,
+        protocol=c.IPPROTO_TCP,
+    )
+
+
+_IN, _IN6 = (c.AF_INET, 16), (c.AF_INET6, 28)
+_ROOTED: Final = _ROOTED_FLAGS | c.XP1_MULTIPOINT_DATA_PLANE
+_ENTRIES: Final = (
+    _entry("joinleaf rooted session, rooted data [TCP/IP]", _ROOTED, *_IN),
+    _entry("joinleaf rooted session, rooted data [TCP/IPv6]", _ROOTED, *_IN6),
+    _entry("joinleaf rooted session, nonrooted data [TCP/IP]", _ROOTED_FLAGS, *_IN),
+    _entry("joinleaf rooted session, nonrooted data [TCP/IPv6]", _ROOTED_FLAGS, *_IN6),
+)
+
+
+class RootedProvider:
+    """The ``jl`` entries of the catalogue."""
+
+    scheme = "jl"
+
+    def protocols(self) -> Sequence[ProtocolInfo]:
+        """Four entries: rooted and nonrooted data, IPv4 and IPv6."""
+        return _ENTRIES
+
+    def select(self, address: SessionAddress) -> ProtocolInfo:
+        """The entry for ``jl://host:port[?plane=rooted|nonrooted]``."""
+        if unknown := set(address.options) - _OPTIONS:
+            raise ValueError(f"{address}: option {sorted(unknown)[0]!r} is not known to jl://")
+        plane = address.options.get("plane", "rooted")
+        if plane not in ("rooted", "nonrooted"):
+            raise ValueError(f"{address}: plane is rooted or nonrooted, not {plane!r}")
+        ip = address.address.ip
+        version6 = ip is not None and ip.version == 6
+        return _ENTRIES[(2 if plane == "nonrooted" else 0) + version6]
+
+    def open(
+        self,
+        info: ProtocolInfo,
+        roles: Roles,
+        settings: Settings | None = None,
+        *,
+        address: SessionAddress | None = None,
+    ) -> Endpoint:
+        """WSPSocket."""
+        if not accepts_roles(
+            info,
+            c_root=roles.c_root,
+            c_leaf=not roles.c_root,
+            d_root=roles.d_root,
+            d_leaf=not roles.d_root,
+        ):
+            raise SpiError(WSAEINVAL, f"{info.name} does not offer these roles", call="open")
+        settings = settings or Settings()
+        return (RootEndpoint if roles.c_root else LeafEndpoint)(info, roles, settings)

@@ -1,0 +1,384 @@
+"""What the endpoints of rooted sessions share: queues, guards, events, closing at exit."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from joinleaf.core.qos.token_bucket import TokenBucket
+from joinleaf.core.session import LegEnded
+from joinleaf.drivers.readiness import ReadySignal
+from joinleaf.drivers.streams import StreamDriver
+from joinleaf.errors import SpiError
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import (
+    WSAEDISCON,
+    WSAEFAULT,
+    WSAEINPROGRESS,
+    WSAEINVAL,
+    WSAENOPROTOOPT,
+    WSAENOTSOCK,
+    WSAESHUTDOWN,
+    WSAETIMEDOUT,
+    WSAEWOULDBLOCK,
+)
+from joinleaf.spi.protocol_info import ProtocolInfo
+from joinleaf.spi.provider import (
+    Batch,
+    Endpoint,
+    EndpointEvent,
+    EndReason,
+    EventCallback,
+    Roles,
+    Settings,
+)
+from joinleaf.spi.qos import Qos
+from joinleaf.values import Address
+
+__all__ = ["INBOX_BYTES", "EndpointBase", "Guard", "ended_error", "late"]
+
+INBOX_BYTES: Final = 1 << 20
+"""Received messages kept for a caller that does not fetch them; then reading stops, and TCP holds
+the senders. About two reads' worth, so that a caller who does fetch them never notices."""
+
+LINGER_AT_EXIT_S: Final = 0.3
+"""Longest each forgotten endpoint holds up the end of the interpreter."""
+
+Callbacks = list[Callable[[], None]]
+
+_open: weakref.WeakSet[EndpointBase] = weakref.WeakSet()
+
+
+def _close_at_exit() -> None:
+    """A clean leave at the other side, even for who forgot to close; all share one bound."""
+    deadline = time.monotonic() + LINGER_AT_EXIT_S
+    for endpoint in list(_open):
+        with contextlib.suppress(Exception):
+            endpoint.close(linger=max(0.0, deadline - time.monotonic()))
+
+
+atexit.register(_close_at_exit)
+
+
+def forget_at_exit(endpoint: EndpointBase) -> None:
+    """Somebody else closes this one."""
+    _open.discard(endpoint)
+
+
+def late(timeout: float | None, what: str) -> SpiError:
+    """The error for a call that has run out of time, or was not to wait."""
+    if timeout is not None and timeout <= 0:
+        return SpiError(WSAEWOULDBLOCK, f"{what} would have to wait", call=what)
+    return SpiError(WSAETIMEDOUT, f"{what} was not done within {timeout} s", call=what)
+
+
+def ended_error(ended: LegEnded, call: str) -> SpiError:
+    """What a call gets once the membership is over."""
+    code = WSAEDISCON if ended.reason.orderly else ended.code or WSAEDISCON
+    return SpiError(
+        code,
+        f"the session is over: {ended.reason}",
+        call=call,
+        reason=ended.reason,
+        data=ended.data,
+    )
+
+
+class Guard:
+    """Lets one thread through at a time and turns away a second, instead of making it wait."""
+
+    __slots__ = ("_lock", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._lock = threading.Lock()
+        self._what = what
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise SpiError(
+                WSAEINPROGRESS,
+                f"another thread is inside {self._what} on this endpoint",
+                call=self._what,
+                hint=f"Let one thread {self._what} at a time",
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class Inbox:
+    """Received batches waiting for the caller, and how many bytes they take."""
+
+    __slots__ = ("_batches", "size")
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[Batch, int]] = deque()
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def put(self, batch: Batch, size: int) -> None:
+        self._batches.append((batch, size))
+        self.size += size
+
+    def take(self) -> Batch | None:
+        if not self._batches:
+            return None
+        batch, size = self._batches.popleft()
+        self.size -= size
+        return batch
+
+
+class EndpointBase:
+    """Fields and behaviour of every endpoint of a rooted session."""
+
+    def __init__(
+        self, info: ProtocolInfo, roles: Roles, settings: Settings, driver: StreamDriver
+    ) -> None:
+        self._info = info
+        self._roles = roles
+        self._settings = settings
+        self._driver = driver
+        self._callback: EventCallback | None = None
+        self._inbox = Inbox()
+        self._sending = Guard("send")
+        self._receiving = Guard("receive")
+        self._qos: Qos | None = None
+        self._bucket: TokenBucket | None = None
+        self._closed = False
+        self._ended: LegEnded | None = None
+        self._cannot_send = False
+        self._cannot_receive = False
+        self._ready: ReadySignal | None = None
+        _open.add(self)
+
+    @property
+    def info(self) -> ProtocolInfo:
+        """The catalogue entry it was made from."""
+        return self._info
+
+    @property
+    def roles(self) -> Roles:
+        """Its role in each plane."""
+        return self._roles
+
+    @property
+    def qos(self) -> Qos | None:
+        """The agreed flow specifications."""
+        return self._qos
+
+    def close(
+        self,
+        *,
+        data: bytes = b"",
+        abort: bool = False,
+        linger: float | None = None,
+        reason: EndReason | None = None,
+    ) -> None:
+        """WSPCloseSocket."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """End every call blocked on this endpoint with WSAEINTR."""
+        self._driver.cancel()
+
+    def subscribe(self, callback: EventCallback | None) -> None:
+        """Have indications reported; conditions already true are indicated at once."""
+        with self._driver.lock:
+            self._callback = callback
+            due = self._standing_events()
+        if callback is not None:
+            for event in due:
+                callback(self._as_endpoint(), event)
+
+    def _as_endpoint(self) -> Endpoint:
+        assert isinstance(self, Endpoint)
+        return self
+
+    def _standing_events(self) -> Iterator[EndpointEvent] | list[EndpointEvent]:
+        events = []
+        if self._inbox:
+            events.append(EndpointEvent(c.FD_READ))
+        if self._ended is not None:
+            events.append(close_event(self._ended))
+        return events
+
+    def _indicate(self, event: EndpointEvent) -> Callbacks:
+        """The call to make, outside the lock, if anybody listens."""
+        callback = self._callback
+        if callback is None or self._closed:
+            return []
+        endpoint = self._as_endpoint()
+        return [lambda: callback(endpoint, event)]
+
+    # Received messages. Under the driver's lock.
+
+    def _put(self, batch: Batch, size: int) -> Callbacks:
+        first = not self._inbox
+        self._inbox.put(batch, size)
+        if self._ready is not None:
+            self._ready.set(True)
+        if self._inbox.size > INBOX_BYTES:
+            self._driver.set_hold(True)
+        return self._indicate(EndpointEvent(c.FD_READ)) if first else []
+
+    def _take(self) -> Batch | None:
+        batch = self._inbox.take()
+        if batch is None:
+            return None
+        if self._driver.hold_reading and self._inbox.size <= INBOX_BYTES // 2:
+            self._driver.set_hold(False)
+        if self._ready is not None and not self._inbox:
+            self._ready.set(False)
+        return batch
+
+    def _take_or_end(self) -> Batch | None:
+        if (batch := self._take()) is not None:
+            return batch
+        if self._closed:
+            raise closed_error("receive")
+        if self._ended is not None:
+            raise ended_error(self._ended, "receive")
+        return None
+
+    def receive_many(self, *, timeout: float | None = None) -> Batch:
+        """WSPRecv."""
+        with self._receiving:
+            if self._cannot_receive:
+                raise SpiError(WSAESHUTDOWN, "receiving was shut down", call="receive")
+            self._check_may_receive()
+            batch = self._driver.pump_until(self._take_or_end, timeout, direct=True)
+        if batch is None:
+            raise late(timeout, "receive")
+        return batch
+
+    def _check_may_receive(self) -> None:
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """Readable whenever something can be received; -1 once closed, or on Windows."""
+        with self._driver.lock:
+            if self._closed or self._driver.closed:
+                return -1
+            if not ReadySignal.available:
+                return self._driver.poller_fileno()
+            if self._ready is None:
+                self._ready = ReadySignal(self._driver.poller_fileno())
+                self._ready.set(bool(self._inbox) or self._ended is not None)
+            return self._ready.fileno()
+
+    # Shaping
+
+    def _set_qos(self, qos: Qos | None) -> None:
+        self._qos = qos
+        sending = qos.sending if qos is not None else None
+        self._bucket = (
+            TokenBucket.from_flowspec(sending)
+            if sending is not None and sending.rate is not None
+            else None
+        )
+
+    def _shape(self, size: int, deadline: float | None, timeout: float | None) -> None:
+        """Wait until ``size`` bytes conform to the agreed rate; all or nothing."""
+        bucket = self._bucket
+        if bucket is None:
+            return
+        delay = bucket.delay_ns(size, time.monotonic_ns()) / 1e9
+        if deadline is not None and time.monotonic() + delay > deadline:
+            raise late(timeout, "send")
+        end = time.monotonic() + delay
+        while (left := end - time.monotonic()) > 0:
+            self._driver.wait_for(self._gone, left)
+            if self._gone():
+                break
+        bucket.consume(size, time.monotonic_ns())
+
+    def _gone(self) -> bool | None:
+        return True if self._closed or self._ended is not None else None
+
+    def _wait_for_peers(self, linger: float) -> None:
+        """Give peers time to take what was sent; the rest goes on in the background."""
+        if linger > 0 and not self._driver.runs_in_reactor:
+            with contextlib.suppress(SpiError):
+                self._driver.wait_for(lambda: self._driver.closed or None, linger)
+
+    # Options that need no session
+
+    def ioctl(self, code: int, value: Any = None) -> Any:
+        """WSPIoctl."""
+        with self._driver.lock:
+            if self._closed:
+                raise closed_error("ioctl")
+            match code:
+                case c.SIO_SET_QOS:
+                    if not isinstance(value, Qos):
+                        raise SpiError(WSAEFAULT, "SIO_SET_QOS takes a Qos", call="ioctl")
+                    self._set_qos(value)
+                    return None
+                case c.SIO_GET_QOS:
+                    return self._qos
+                case c.FIONREAD:
+                    return self._inbox.size
+                case _:
+                    raise SpiError(
+                        WSAEINVAL,
+                        f"ioctl {code:#x} means nothing on {self._info.name}",
+                        call="ioctl",
+                    )
+
+    def get_option(self, option: int) -> Any:
+        """WSPGetSockOpt."""
+        match option:
+            case c.SO_TYPE:
+                return self._info.socket_type
+            case c.SO_MAX_MSG_SIZE:
+                return self._settings.max_message
+            case c.SO_REUSEADDR:
+                return self._settings.reuse_address
+            case c.SO_ACCEPTCONN:
+                return False
+            case c.SO_SNDBUF:
+                return self._settings.queue_bytes
+            case c.SO_PROTOCOL_INFOW:
+                return self._info
+            case _:
+                raise SpiError(
+                    WSAENOPROTOOPT, f"option {option:#x} is not known", call="get_option"
+                )
+
+    def set_option(self, option: int, value: Any) -> None:
+        """WSPSetSockOpt."""
+        raise SpiError(
+            WSAENOPROTOOPT,
+            f"option {option:#x} cannot be set on {self._info.name}",
+            call="set_option",
+            hint="Options are given in Settings when the endpoint is opened",
+        )
+
+
+def close_event(ended: LegEnded) -> EndpointEvent:
+    """FD_CLOSE for an ended membership."""
+    return EndpointEvent(c.FD_CLOSE, ended.code, ended.reason, ended.data)
+
+
+def closed_error(call: str) -> SpiError:
+    """What every call on a closed endpoint gets."""
+    return SpiError(WSAENOTSOCK, "the endpoint is closed", call=call, reason=EndReason.CLOSED)
+
+
+def check_disconnect_data(data: bytes, limit: int) -> None:
+    """Raise WSAEFAULT where disconnect data are over the limit."""
+    if len(data) > limit:
+        raise SpiError(WSAEFAULT, f"data of {len(data)} bytes are over {limit}", call="close")
+
+
+def same_address(first: Address, second: Address) -> bool:
+    """Whether two addresses are the same host and port."""
+    return (first.ip or first.host, first.port) == (second.ip or second.host, second.port)

@@ -1,0 +1,447 @@
+"""The c_leaf over TCP: joins a root, or listens for invitations."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from joinleaf.core.association import JoinFailed
+from joinleaf.core.data_plane import check_may_receive, check_may_send
+from joinleaf.core.leaf_rooted import LeafInput, LeafMachine, LeafState
+from joinleaf.core.session import (
+    Arrived,
+    JoinEnded,
+    LeafSession,
+    LegEnded,
+    LegJoined,
+    Output,
+    QosChanged,
+    RequestGone,
+    RequestWaiting,
+)
+from joinleaf.core.wire.control import MAX_CONNECT_DATA
+from joinleaf.drivers.streams import SCRATCH_BYTES, StreamDriver, address_of, listen_on, resolve
+from joinleaf.errors import SpiError
+from joinleaf.providers.rooted._base import (
+    Callbacks,
+    EndpointBase,
+    check_disconnect_data,
+    close_event,
+    closed_error,
+    ended_error,
+    late,
+)
+from joinleaf.providers.rooted._root import check_join_arguments
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import (
+    WSAEACCES,
+    WSAEALREADY,
+    WSAECONNREFUSED,
+    WSAECONNRESET,
+    WSAEINVAL,
+    WSAENOTCONN,
+    WSAESHUTDOWN,
+    WSATRY_AGAIN,
+)
+from joinleaf.spi.protocol_info import ProtocolInfo
+from joinleaf.spi.provider import (
+    Accept,
+    Buffer,
+    Condition,
+    Defer,
+    Endpoint,
+    EndpointEvent,
+    EndReason,
+    Joined,
+    JoinRequest,
+    JoinRole,
+    Reject,
+    Roles,
+    Settings,
+)
+from joinleaf.spi.qos import Qos
+from joinleaf.values import IDENTITY_BYTES, Address
+
+__all__ = ["LeafEndpoint"]
+
+
+class LeafEndpoint(EndpointBase):
+    """The c_leaf; see the package."""
+
+    def __init__(self, info: ProtocolInfo, roles: Roles, settings: Settings) -> None:
+        self._session = LeafSession(
+            settings,
+            incarnation=settings.incarnation or os.urandom(IDENTITY_BYTES),
+            d_root=roles.d_root,
+            scratch=memoryview(bytearray(SCRATCH_BYTES)),
+        )
+        super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
+        self._machine = LeafMachine()
+        self._sock: socket.socket | None = None
+        self._local: Address | None = None
+        self._peer: Address | None = None
+        self._key = 0
+        self._deciding: dict[int, EndReason | None] = {}
+        self._outcome: Joined | SpiError | None = None
+
+    @property
+    def session_id(self) -> bytes:
+        """The session's identity, once joined."""
+        facts = self._session.facts
+        return facts.session if facts is not None else b""
+
+    @property
+    def local_address(self) -> Address:
+        """WSPGetSockName."""
+        if self._local is None:
+            raise SpiError(WSAEINVAL, "the endpoint is not bound", call="local_address")
+        return self._local
+
+    @property
+    def peer_address(self) -> Address:
+        """WSPGetPeerName: the root."""
+        if self._peer is None or self._machine.state not in (LeafState.JOINED, LeafState.BROKEN):
+            raise SpiError(WSAENOTCONN, "not joined", call="peer_address")
+        return self._peer
+
+    def _check_open(self, call: str) -> None:
+        if self._closed:
+            raise closed_error(call)
+
+    # Joining
+
+    def bind(self, address: Address) -> None:
+        """WSPBind."""
+        with self._driver.lock:
+            self._check_open("bind")
+            if self._local is not None or self._machine.state is not LeafState.IDLE:
+                raise SpiError(WSAEINVAL, f"already bound to {self._local}", call="bind")
+            self._sock = listen_on(address)
+            self._local = address_of(self._sock.getsockname())
+
+    def start_join_leaf(
+        self,
+        address: Address,
+        *,
+        caller_data: bytes = b"",
+        qos: Qos | None = None,
+        role: JoinRole = JoinRole.BOTH,
+        timeout: float | None = None,
+    ) -> Endpoint:
+        """WSPJoinLeaf on a nonblocking c_leaf: ask the root."""
+        self._check_may_join()
+        check_join_arguments(address, caller_data, self._info)
+        places = resolve(address)
+
+        def start() -> None:
+            self._check_may_join()
+            now = time.monotonic_ns()
+            self._key = key = self._driver.new_key()
+            self._session.join(
+                key,
+                address,
+                self._local or Address(""),
+                now,
+                data=bytes(caller_data),
+                qos=qos if qos is not None else self._qos,
+                role=role,
+                deadline_ns=None if timeout is None else now + int(timeout * 1e9),
+            )
+            self._machine.handle(LeafInput.JOIN, call="join_leaf")
+            self._outcome = None
+            self._peer = address
+            local, self._sock = self._sock, None
+            self._driver.connect(key, places, local)
+            self._local = self._driver.local_address(key) or self._local
+
+        self._driver.run(start)
+        return self
+
+    def _check_may_join(self) -> None:
+        if not self._machine.allows(LeafInput.JOIN):
+            self._machine.handle(LeafInput.JOIN, call="join_leaf")
+
+    def join_leaf(
+        self,
+        address: Address,
+        *,
+        caller_data: bytes = b"",
+        qos: Qos | None = None,
+        role: JoinRole = JoinRole.BOTH,
+        timeout: float | None = None,
+    ) -> Joined:
+        """WSPJoinLeaf on a blocking c_leaf."""
+        self.start_join_leaf(address, caller_data=caller_data, qos=qos, role=role, timeout=timeout)
+        try:
+            self._driver.wait_for(lambda: self._outcome, None)
+        except BaseException:
+            self._driver.run(self._cancel_join)
+            raise
+        return self.join_result()
+
+    def _cancel_join(self) -> None:
+        if self._machine.state is LeafState.JOINING:
+            self._machine.handle(LeafInput.JOIN_CANCELLED)
+            now = time.monotonic_ns()
+            self._session.close_leg(self._key, EndReason.CANCELLED, b"", now, 0)
+
+    def join_result(self) -> Joined:
+        """Outcome of the last started join."""
+        if self._outcome is None:
+            pending = self._machine.state is LeafState.JOINING
+            code, text = (WSAEALREADY, "still joining") if pending else (WSAEINVAL, "never joined")
+            raise SpiError(code, text, call="join_result")
+        if isinstance(self._outcome, SpiError):
+            raise self._outcome
+        return self._outcome
+
+    # Invitations
+
+    def listen(self, backlog: int | None = None) -> None:
+        """WSPListen: wait for invitations; only multipoint requests are taken."""
+        with self._driver.lock:
+            self._check_open("listen")
+            if self._sock is None and self._machine.state is LeafState.IDLE:
+                raise SpiError(WSAEINVAL, "bind before listen", call="listen")
+            self._machine.handle(LeafInput.LISTEN, call="listen")
+            if backlog is not None:
+                self._session.backlog = max(1, backlog)
+            assert self._sock is not None
+            self._driver.listen(self._sock, self._session.backlog)
+
+    def accept(
+        self, condition: Condition | None = None, *, timeout: float | None = None
+    ) -> Endpoint:
+        """WSPAccept: the member is what is returned; this endpoint goes on listening."""
+        self._check_open("accept")
+        if self._machine.state is not LeafState.LISTENING:
+            raise SpiError(WSAEINVAL, "listen before accept", call="accept")
+        offered = self._driver.wait_for(self._offer, timeout)
+        if offered is None:
+            raise late(timeout, "accept")
+        key, request = offered
+        try:
+            verdict = condition(request) if condition is not None else Accept()
+        except BaseException:
+            sorry = Reject(message="the leaf could not decide; see its log")
+            self._driver.run(lambda: self._session.reject(key, sorry))
+            self._deciding.pop(key, None)
+            raise
+        return self._driver.run(lambda: self._decide(key, verdict))
+
+    def _offer(self) -> tuple[int, JoinRequest] | None:
+        self._check_open("accept")
+        offered = self._session.offer()
+        if offered is not None:
+            self._deciding[offered[0]] = None
+        return offered
+
+    def _decide(self, key: int, verdict: Accept | Reject | Defer) -> Endpoint:
+        self._check_open("accept")
+        if (reason := self._deciding.pop(key, None)) is not None:
+            code = WSAECONNRESET if reason is EndReason.LOST else WSAEACCES
+            raise SpiError(code, f"the root is gone: {reason}", call="accept", reason=reason)
+        match verdict:
+            case Defer():
+                self._session.defer(key)
+                raise SpiError(WSATRY_AGAIN, "the invitation is deferred", call="accept")
+            case Reject():
+                self._session.reject(key, verdict)
+                raise SpiError(WSAECONNREFUSED, "rejected by the condition", call="accept")
+            case Accept():
+                self._session.admit(key, verdict)
+                return self._make_member(key)
+        self._session.reject(key, Reject(message="the leaf could not decide"))
+        raise SpiError(WSAEINVAL, f"a condition may not return {verdict!r}", call="accept")
+
+    def _make_member(self, key: int) -> LeafEndpoint:
+        """Move the leg from this listener to an endpoint of its own."""
+        member = LeafEndpoint(self._info, self._roles, self._settings)
+        leg = self._session.legs[key]
+        with member._driver.lock:
+            member._callback = self._callback
+            member._machine = LeafMachine(LeafState.JOINED)
+            member._local, member._peer = leg.association.local, leg.association.peer
+            self._driver.flush(key)
+            member._key = self._driver.hand_over(key, member._driver)
+            self._session.removed(key)
+            member._session.adopt(member._key, leg)
+            member._set_qos(leg.qos)
+            member._driver.start_adopted()
+        return member
+
+    # Outputs of the session
+
+    def _dispatch(self, outputs: Iterable[Output]) -> Callbacks:
+        calls: Callbacks = []
+        for output in outputs:
+            calls += self._output(output)
+        return calls
+
+    def _output(self, output: Output) -> Callbacks:
+        match output:
+            case Arrived(_, batch, size):
+                return self._put(batch, size)
+            case RequestWaiting():
+                return self._indicate(EndpointEvent(c.FD_ACCEPT))
+            case RequestGone(key, reason):
+                if key in self._deciding:
+                    self._deciding[key] = reason
+            case LegJoined(key, answer) if answer is not None:
+                return self._joined(key, answer.data)
+            case JoinEnded(_, failure):
+                return self._join_failed(failure)
+            case LegEnded():
+                return self._end(output)
+            case QosChanged(_, qos):
+                self._set_qos(qos)
+                return self._indicate(EndpointEvent(c.FD_QOS))
+        return []
+
+    def _joined(self, key: int, data: bytes) -> Callbacks:
+        self._machine.handle(LeafInput.JOIN_DONE)
+        if self._machine.state is not LeafState.JOINED:
+            return []
+        qos = self._session.legs[key].qos
+        self._set_qos(qos)
+        self._local = self._driver.local_address(key) or self._local
+        self._outcome = Joined(self, data, qos)
+        return self._indicate(EndpointEvent(c.FD_CONNECT)) + self._indicate(
+            EndpointEvent(c.FD_WRITE)
+        )
+
+    def _join_failed(self, failure: JoinFailed) -> Callbacks:
+        self._machine.handle(LeafInput.JOIN_FAILED)
+        self._outcome = SpiError(
+            failure.code,
+            failure.message,
+            call="join_leaf",
+            reason=EndReason.REFUSED,
+            data=failure.data,
+        )
+        return self._indicate(EndpointEvent(c.FD_CONNECT, failure.code))
+
+    def _end(self, ended: LegEnded) -> Callbacks:
+        self._machine.handle(LeafInput.ENDED)
+        if self._ended is None:
+            self._ended = ended
+        if self._ready is not None:
+            self._ready.set(True)
+        return self._indicate(close_event(ended))
+
+    # Data
+
+    def send_many(
+        self,
+        messages: Sequence[Buffer],
+        *,
+        timeout: float | None = None,
+        to: Collection[Endpoint] | None = None,
+    ) -> None:
+        """WSPSend to whoever hears this leaf: the d_root, or all others."""
+        with self._sending:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            driver, session, keys = self._driver, self._session, (self._key,)
+            self._check_may_send()
+            if self._bucket is not None:
+                self._shape(sum(map(len, messages)), deadline, timeout)
+            if not driver.drain(keys, 0, deadline):
+                raise late(timeout, "send")
+            with driver.lock:
+                self._check_may_send()
+                packed = session.send(self._key, messages)
+                calls = driver.settle(arm=False)
+            for call in calls:
+                call()
+            try:
+                driver.drain(keys, 0, deadline)
+            finally:
+                with driver.lock:
+                    if packed.borrowed:
+                        session.own_outboxes(keys)
+                    driver.arm_output(keys)
+
+    def _check_may_send(self) -> None:
+        self._check_open("send")
+        self._check_member("send")
+        if self._cannot_send:
+            raise SpiError(WSAESHUTDOWN, "sending was shut down", call="send")
+        check_may_send(self._session.myself.role)
+
+    def _check_may_receive(self) -> None:
+        self._check_open("receive")
+        if not self._inbox and self._ended is None:
+            self._check_member("receive")
+        check_may_receive(self._session.myself.role)
+
+    def _check_member(self, call: str) -> None:
+        if self._ended is not None:
+            raise ended_error(self._ended, call)
+        if self._machine.state is not LeafState.JOINED:
+            raise SpiError(WSAENOTCONN, "not joined", call=call, hint="Join first")
+
+    # The end
+
+    def shutdown(self, how: int, *, data: bytes = b"") -> None:
+        """WSPShutdown; SD_SEND and SD_BOTH leave the session."""
+        check_disconnect_data(data, MAX_CONNECT_DATA)
+        self._check_open("shutdown")
+        self._check_member("shutdown")
+        if how not in (c.SD_RECEIVE, c.SD_SEND, c.SD_BOTH):
+            raise SpiError(WSAEINVAL, f"{how} is no way to shut down", call="shutdown")
+        if how != c.SD_SEND:
+            self._cannot_receive = True
+        if how != c.SD_RECEIVE:
+            self._cannot_send = True
+            self._driver.run(lambda: self._leave(EndReason.CLOSED, data))
+
+    def _leave(self, reason: EndReason, data: bytes) -> None:
+        now, linger_ns = time.monotonic_ns(), int(self._settings.linger * 1e9)
+        for key in list(self._session.legs):
+            self._session.close_leg(key, reason, data, now, linger_ns)
+
+    def close(
+        self,
+        *,
+        data: bytes = b"",
+        abort: bool = False,
+        linger: float | None = None,
+        reason: EndReason | None = None,
+    ) -> None:
+        """WSPCloseSocket: leave, cancel a pending join, or stop listening."""
+        check_disconnect_data(data, MAX_CONNECT_DATA)
+
+        def close() -> None:
+            if self._closed:
+                return
+            self._machine.handle(LeafInput.CLOSE)
+            self._closed = True
+            self._driver.stop_listening()
+            if abort:
+                for key in list(self._session.legs):
+                    self._driver.reset_connection(key)
+                    self._session.abort_leg(key)
+            else:
+                self._leave(reason or EndReason.CLOSED, data)
+            if self._sock is not None:
+                self._sock.close()
+            if self._ready is not None:
+                self._ready.close()
+            self._driver.cancel()
+            self._driver.finish()
+
+        self._driver.run(close)
+        self._wait_for_peers(self._settings.linger if linger is None else linger)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters since it was opened, and gauges."""
+        with self._driver.lock:
+            return {
+                **self._session.counters,
+                "bytes_queued": sum(
+                    leg.association.outbox.size for leg in self._session.legs.values()
+                ),
+                "bytes_received_waiting": self._inbox.size,
+            }
