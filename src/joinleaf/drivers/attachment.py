@@ -58,7 +58,16 @@ class Attachment:
         local: The own address to send from; None: the interface's first.
     """
 
-    __slots__ = ("_group", "_interface", "_local", "_member", "_sock", "_source", "_wanted")
+    __slots__ = (
+        "_group",
+        "_interface",
+        "_local",
+        "_member",
+        "_sends",
+        "_sock",
+        "_source",
+        "_wanted",
+    )
 
     def __init__(
         self,
@@ -75,6 +84,7 @@ class Attachment:
         self._source = source
         self._local = local
         self._member = False
+        self._sends = False
         self._interface: Interface | None = None
 
     @property
@@ -83,26 +93,28 @@ class Attachment:
         assert self._interface is not None, "attach first"
         return self._interface
 
-    def attach(self, *, receive: bool) -> None:
-        """Send to the group by the interface and, if ``receive``, become a member.
+    def attach(self, *, receive: bool, send: bool) -> None:
+        """Send to the group by the interface if ``send``; become a member if ``receive``.
 
         Raises:
             SpiError: WSAEADDRNOTAVAIL (no such interface, or no address of the family on it),
-                WSAENETDOWN (it is down), WSAENETUNREACH (none to choose from), WSAENOBUFS (too
-                many memberships), WSAEISCONN (a member already).
+                WSAENETDOWN (it is down), WSAENETUNREACH (none to choose from, or no route on it),
+                WSAENOBUFS (too many memberships), WSAEISCONN (a member already).
         """
         interface = self._find()
         check_usable(interface, self._group.version)
         try:
+            if send or interface.loopback:  # there, nobody could be heard either
+                multicast.check_route(self._group, interface)
             multicast.send_from(
-                self._sock, interface, source=self._local, version=self._group.version
+                self._sock, interface, source=self._from(interface), version=self._group.version
             )
             if receive:
                 self._join(interface)
         except OSError as error:
             raise _refusal(error, self._group, interface) from error
         self._interface = interface
-        self._member = receive
+        self._member, self._sends = receive, send
 
     def detach(self) -> None:
         """Stop being a member. What the system has forgotten by itself is no error."""
@@ -138,11 +150,17 @@ class Attachment:
         held, member = self.interface, self._member
         self.detach()
         try:
-            self.attach(receive=member)
+            self.attach(receive=member, send=self._sends)
         except SpiError:
             self._interface, self._member = held, member
             raise
         _log.info("renewed %s on interface %s", self._group, self.interface)
+
+    def _from(self, interface: Interface) -> IpAddress | None:
+        """The address to send from. Left alone, Linux takes another interface's on loopback."""
+        if self._local is None and interface.loopback:
+            return next(one for one in interface.addresses if one.version == self._group.version)
+        return self._local
 
     def _find(self) -> Interface:
         if self._interface is not None:
@@ -184,8 +202,14 @@ def _refusal(error: OSError, group: IpAddress, interface: Interface) -> SpiError
             call=_CALL,
             hint=f"Leave others first, or raise {_LIMITS}",
         )
-    if error.errno == errno.EHOSTUNREACH:
-        return SpiError(WSAENETUNREACH, f"{what}: {error.strerror}", call=_CALL)
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        route = "-6 route add ff00::/8" if group.version == 6 else "route add 224.0.0.0/4"
+        return SpiError(
+            WSAENETUNREACH,
+            f"{what}: no route to the group leads over it",
+            call=_CALL,
+            hint=f"Name another interface, or add one: ip {route} dev {interface.name} table local",
+        )
     return spi_error_from_os(error, call=_CALL, message=what)
 
 

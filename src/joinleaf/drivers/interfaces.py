@@ -29,6 +29,7 @@ __all__ = [
     "find_interface",
     "list_interfaces",
     "own_addresses",
+    "route_source",
 ]
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -122,7 +123,7 @@ def choose_interface(group: IpAddress) -> Interface:
         SpiError: WSAENETUNREACH: none of them exists with an address of the group's family.
     """
     interfaces = [one for one in list_interfaces() if one.has_family(group.version)]
-    local = _route_source(group)
+    local = route_source(group)
     for interface in interfaces:
         if local in interface.addresses:
             return _chosen(interface, group, "the route to the group leads there")
@@ -228,7 +229,7 @@ def _flags(name: str) -> int | None:
     return flags
 
 
-def _route_source(group: IpAddress) -> IpAddress | None:
+def route_source(group: IpAddress) -> IpAddress | None:
     """The own address that datagrams to the group would leave from; None without a route."""
     family = socket.AF_INET if group.version == 4 else socket.AF_INET6
     try:

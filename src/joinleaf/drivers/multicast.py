@@ -28,6 +28,7 @@ from joinleaf.spi.codes import WSAEOPNOTSUPP
 __all__ = [
     "MAX_DATAGRAM",
     "RECEIVE_BUFFER",
+    "check_route",
     "family_of",
     "join_group",
     "join_source",
@@ -257,6 +258,20 @@ def send_from(
         local = bytes(4) if source is None else source.packed
         request = struct.pack("@4s4si", bytes(4), local, interface.index)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
+
+
+def check_route(group: IpAddress, interface: Interface) -> None:
+    """Raise unless datagrams to the group can leave by the interface.
+
+    Linux gives loopback no IPv6 multicast route, for one; better told when joining than found out
+    by a member that hears and reaches nobody.
+
+    Raises:
+        OSError: ENETUNREACH, mostly.
+    """
+    with socket.socket(family_of(group.version), socket.SOCK_DGRAM) as asker:
+        send_from(asker, interface, version=group.version)
+        asker.connect(sockaddr(group, 9, interface.index))  # sends nothing
 
 
 def set_hops(sock: socket.socket, hops: int, version: int) -> None:
