@@ -47,7 +47,6 @@ _Identity = Annotated[bytes, Meta(min_length=IDENTITY_BYTES, max_length=IDENTITY
 _ConnectData = Annotated[bytes, Meta(max_length=MAX_CONNECT_DATA)]
 _Text = Annotated[str, Meta(max_length=1024)]
 _ShortText = Annotated[str, Meta(max_length=255)]
-_Role = Annotated[int, Meta(ge=1, le=4)]
 _Milliseconds = Annotated[int, Meta(ge=1, le=1 << 32)]
 _Flow = tuple[_U32, _U32, _U32, _U32, _U32, _U32, _U32, _U32]
 _Critical = Annotated[list[_ShortText], Meta(max_length=64)]
@@ -102,7 +101,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     leaf: Annotated[int, Meta(ge=1, le=0xFFFFFFFF)]
     rooted: bool
     d_root: bool
-    role: _Role
+    role: JoinRole
     sequence: _U63 = 0
 
 
@@ -121,7 +120,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
     versions: tuple[_U16, _U16]
     incarnation: _Identity
-    role: _Role
+    role: JoinRole
     dead_after_ms: _Milliseconds
     max_message: Annotated[int, Meta(ge=1, le=1 << 30)]
     d_root: bool = False
@@ -139,7 +138,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     incarnation: _Identity
     dead_after_ms: _Milliseconds
     max_message: Annotated[int, Meta(ge=1, le=1 << 30)]
-    role: _Role = JoinRole.BOTH.value
+    role: JoinRole = JoinRole.BOTH
     d_root: bool = False
     data: _ConnectData = b""
     qos: QosBody | None = None
@@ -180,7 +179,7 @@ class RosterRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     address: _ShortText
     name: _ShortText = ""
-    role: _Role = JoinRole.BOTH.value
+    role: Annotated[int, Meta(ge=1, le=4)] = JoinRole.BOTH.value
     since_ms: _U63 = 0
     queued_bytes: _U63 = 0
     dropped: _U63 = 0

@@ -7,7 +7,7 @@ travel raw, header and payload as separate buffers, so that nothing is copied on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +31,10 @@ RAW_FROM: Final = 8 << 10
 FRAME_TARGET: Final = 120 << 10
 """A batch longer than this is cut into frames of about this size: large enough that Python per
 frame is nothing, small enough that a receiver starts before the whole batch has come."""
+
+MAX_ARRAY: Final = 160 << 10
+"""No array is longer, however unequal its messages are: a receiver that takes only short messages
+still takes bodies as long as a control frame's."""
 
 MAX_FRAME_OVERHEAD: Final = 64 << 10
 """What a body may be longer than the longest message: prefix, array headers, frame target."""
@@ -74,18 +78,37 @@ def pack(
 
     Raises:
         TypeError: A message is not bytes, bytearray or memoryview.
-        SpiError: WSAEMSGSIZE; nothing has been made.
+        SpiError: WSAEMSGSIZE, or WSAEFAULT for memory that is not contiguous; nothing has been
+            made.
     """
+    if not messages:
+        messages = []  # an empty string of bytes is no batch, but would be encoded as a message
     if not set(map(type, messages)) <= _BYTES_LIKE:
         _reject_types(messages)
+        messages = [memoryview(message) for message in messages]  # the encoder knows no subclasses
     if messages and _nbytes(messages[0]) >= RAW_FROM:
         return _pack_raw(messages, sender, sequence, flags, max_message)
-    buffer = bytearray(DATA_HEADER_SIZE)
-    _encoder.encode_into(messages, buffer, DATA_HEADER_SIZE)
+    buffer = _array(messages)
     if len(buffer) <= FRAME_TARGET and len(buffer) <= max_message:
         write_data_header(buffer, flags, sender, sequence)
         return PackedBatch([buffer], len(buffer), len(messages), borrowed=False)
     return _pack_cut(messages, len(buffer), sender, sequence, flags, max_message)
+
+
+def _array(messages: Sequence[Buffer]) -> bytearray:
+    """Room for a header, and the messages as one array behind it."""
+    buffer = bytearray(DATA_HEADER_SIZE)
+    try:
+        _encoder.encode_into(messages, buffer, DATA_HEADER_SIZE)
+    except BufferError:
+        raise _not_contiguous() from None
+    return buffer
+
+
+def _not_contiguous() -> SpiError:
+    return SpiError(
+        WSAEFAULT, "a message is not contiguous memory", call="send", hint="Send bytes(message)"
+    )
 
 
 def _nbytes(message: Buffer) -> int:
@@ -120,12 +143,16 @@ def _pack_raw(
         size = _nbytes(message)
         _check_size(size, max_message)
         buffers.append(data_header(size, flags | Flag.RAW, sender, number))
-        view = memoryview(message)
-        if not view.c_contiguous:
-            raise SpiError(WSAEFAULT, "a message is not contiguous memory", call="send")
-        buffers.append(view.cast("B") if view.format != "B" or view.ndim != 1 else view)
+        buffers.append(_flat(message) if size else b"")
         total += DATA_HEADER_SIZE + size
     return PackedBatch(buffers, total, len(messages), borrowed=True)
+
+
+def _flat(message: Buffer) -> memoryview:
+    view = memoryview(message)
+    if not view.c_contiguous:
+        raise _not_contiguous()
+    return view.cast("B") if view.format != "B" or view.ndim != 1 else view
 
 
 def _pack_cut(
@@ -149,12 +176,24 @@ def _pack_cut(
             buffers += [bytes(buffer) for buffer in raw.buffers]
             total += raw.size
             continue
-        buffer = bytearray(DATA_HEADER_SIZE)
-        _encoder.encode_into(part, buffer, DATA_HEADER_SIZE)
-        write_data_header(buffer, flags, sender, sequence + start)
-        buffers.append(buffer)
-        total += len(buffer)
+        for buffer in _arrays(part, sender, sequence + start, flags):
+            buffers.append(buffer)
+            total += len(buffer)
     return PackedBatch(buffers, total, count, borrowed=False)
+
+
+def _arrays(
+    messages: Sequence[Buffer], sender: int, sequence: int, flags: int
+) -> Iterator[bytearray]:
+    """One frame, or halves until each fits: an average says little about unequal messages."""
+    buffer = _array(messages)
+    if len(buffer) <= MAX_ARRAY:
+        write_data_header(buffer, flags, sender, sequence)
+        yield buffer
+        return
+    middle = len(messages) // 2
+    yield from _arrays(messages[:middle], sender, sequence, flags)
+    yield from _arrays(messages[middle:], sender, sequence + middle, flags)
 
 
 def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, list[bytes]]:
@@ -173,6 +212,9 @@ def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, li
             raise RemoteProtocolError(f"a message of {len(payload)} bytes")
         return sender, sequence, [bytes(payload)]
     try:
-        return sender, sequence, _decoder.decode(payload)
+        messages = _decoder.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a batch of messages: {error}") from None
+    if len(payload) > max_message and (longest := max(map(len, messages), default=0)) > max_message:
+        raise RemoteProtocolError(f"a message of {longest} bytes")
+    return sender, sequence, messages
