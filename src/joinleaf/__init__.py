@@ -1,1 +1,114 @@
-"""One-to-many sessions for Python."""
+"""One-to-many sessions for Python.
+
+    with joinleaf.join("udp://239.255.10.1:5000") as session:
+        session.send(b"hello")
+        for message in session:
+            print(message.sender, message.data)
+
+``join`` and ``open_root`` are the two ways in; see the documentation for the rest.
+"""
+
+from __future__ import annotations
+
+from joinleaf.errors import (
+    AdmissionRefusedError,
+    BusyError,
+    CatalogueError,
+    DataLostError,
+    JoinError,
+    JoinleafError,
+    JoinPendingError,
+    JoinRefusedError,
+    JoinTimeoutError,
+    LocalProtocolError,
+    MessageTooLargeError,
+    ProtocolError,
+    ProviderBrokenError,
+    ProviderNotFoundError,
+    RemoteProtocolError,
+    SessionBrokenError,
+    SessionClosedError,
+    SessionError,
+    SessionOSError,
+    SessionTimeoutError,
+    SpiError,
+    TransferError,
+)
+from joinleaf.messages import (
+    Event,
+    LeafJoined,
+    LeafLeft,
+    LeafRefused,
+    Message,
+    MessagesLost,
+    QosChanged,
+    Request,
+    SessionEnded,
+)
+from joinleaf.spi.provider import Batch
+from joinleaf.spi.qos import FlowSpec, Qos, parse_rate, parse_size
+from joinleaf.sync import (
+    Leaf,
+    Leaves,
+    Listener,
+    Root,
+    RootLeaf,
+    Session,
+    join,
+    listen,
+    open_root,
+)
+from joinleaf.values import Address, SessionAddress
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "AdmissionRefusedError",
+    "Batch",
+    "BusyError",
+    "CatalogueError",
+    "DataLostError",
+    "Event",
+    "FlowSpec",
+    "JoinError",
+    "JoinPendingError",
+    "JoinRefusedError",
+    "JoinTimeoutError",
+    "JoinleafError",
+    "Leaf",
+    "LeafJoined",
+    "LeafLeft",
+    "LeafRefused",
+    "Leaves",
+    "Listener",
+    "LocalProtocolError",
+    "Message",
+    "MessageTooLargeError",
+    "MessagesLost",
+    "ProtocolError",
+    "ProviderBrokenError",
+    "ProviderNotFoundError",
+    "Qos",
+    "QosChanged",
+    "RemoteProtocolError",
+    "Request",
+    "Root",
+    "RootLeaf",
+    "Session",
+    "SessionAddress",
+    "SessionBrokenError",
+    "SessionClosedError",
+    "SessionEnded",
+    "SessionError",
+    "SessionOSError",
+    "SessionTimeoutError",
+    "SpiError",
+    "TransferError",
+    "__version__",
+    "join",
+    "listen",
+    "open_root",
+    "parse_rate",
+    "parse_size",
+]

@@ -2,9 +2,10 @@
 
 What Linux does to a membership when its interface has trouble, found by trying it:
 
-* **Down and up again**: the membership stays; nothing arrives in between.
-* **The last IPv4 address removed**: the membership vanishes from the interface while the socket
-  still believes in it; a new address does not bring it back.
+* **Down and up again**, or **the last address gone**: the membership stays; in between nothing
+  arrives.
+* **An MTU below 1280** switches IPv6 off on the interface: the membership vanishes from it while
+  the socket still believes in it; an MTU restored does not bring it back.
 * **The interface removed and made again**: as above, and the new one has another index.
 
 So looking costs little and says all: is there an interface of that name and index, is it up, and
@@ -203,14 +204,24 @@ def _refusal(error: OSError, group: IpAddress, interface: Interface) -> SpiError
             hint=f"Leave others first, or raise {_LIMITS}",
         )
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        route = "-6 route add ff00::/8" if group.version == 6 else "route add 224.0.0.0/4"
         return SpiError(
             WSAENETUNREACH,
             f"{what}: no route to the group leads over it",
             call=_CALL,
-            hint=f"Name another interface, or add one: ip {route} dev {interface.name} table local",
+            hint=_way_out(group, interface),
         )
     return spi_error_from_os(error, call=_CALL, message=what)
+
+
+def _way_out(group: IpAddress, interface: Interface) -> str:
+    if group.version == 4:
+        return f"Add one (ip route add 224.0.0.0/4 dev {interface.name}), or name another interface"
+    if interface.loopback:
+        return "Linux has no IPv6 multicast on loopback: name another interface, or use IPv4"
+    return (
+        f"Add one (ip -6 route add multicast ff00::/8 dev {interface.name} table local), "
+        "or name another interface"
+    )
 
 
 def _is_listed(group: IpAddress, index: int) -> bool:

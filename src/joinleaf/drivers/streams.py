@@ -656,6 +656,7 @@ class StreamDriver:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.lock:
             cancellations = self.cancellations
+            self._watch()  # nobody else may be reading
             while True:
                 if (result := done()) is not None:
                     return result

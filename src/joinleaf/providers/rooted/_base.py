@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from joinleaf.core.qos.token_bucket import TokenBucket
 from joinleaf.core.session import LegEnded
@@ -199,8 +199,8 @@ class EndpointBase:
                 callback(self._as_endpoint(), event)
 
     def _as_endpoint(self) -> Endpoint:
-        assert isinstance(self, Endpoint)
-        return self
+        # Not isinstance: a runtime protocol reads every property, and some of them raise.
+        return cast("Endpoint", self)
 
     def _standing_events(self) -> Iterator[EndpointEvent] | list[EndpointEvent]:
         events = []

@@ -1,0 +1,201 @@
+"""What the session APIs hand out: messages, join requests, events. Plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from joinleaf.spi.provider import DEFER, Accept, Defer, JoinRequest, JoinRole, Reject
+from joinleaf.spi.qos import FlowSpec, Qos
+from joinleaf.values import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Protocol
+
+    class LeafView(Protocol):
+        """What every front's view of a leaf has."""
+
+        @property
+        def key(self) -> Hashable: ...
+        @property
+        def address(self) -> Address: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def incarnation(self) -> bytes: ...
+
+
+__all__ = [
+    "Event",
+    "LeafJoined",
+    "LeafLeft",
+    "LeafRefused",
+    "Message",
+    "MessagesLost",
+    "QosChanged",
+    "Request",
+    "SessionEnded",
+    "both_directions",
+]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message.
+
+    Attributes:
+        data: The payload.
+        sender: Who sent it.
+        sequence: Its number among those of this sender, from 0; -1 where the carrier does not
+            number (plain multicast, and what was sent to some leaves only).
+        time: When it arrived, seconds since 1970.
+        gap: How many messages of this sender are known to be missing right before it.
+    """
+
+    data: bytes
+    sender: Address
+    sequence: int
+    time: float
+    gap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A join request, as ``admit`` sees it. Return ``accept()``, ``reject()`` or ``defer()``.
+
+    Attributes:
+        peer: Address the request comes from.
+        data: The asker's connect data, ``b""`` if none.
+        qos: The flow specifications it asks for, None if none.
+        role: Whether it wants to send, receive or both.
+        name: What it calls itself; nothing vouches for it.
+        incarnation: Random identity of this start of it.
+    """
+
+    peer: Address
+    data: bytes
+    qos: Qos | None
+    role: JoinRole
+    name: str
+    incarnation: bytes
+
+    @classmethod
+    def of(cls, request: JoinRequest) -> Request:
+        """From the seam's form."""
+        return cls(
+            request.peer,
+            request.data,
+            request.qos,
+            request.role,
+            request.name,
+            request.incarnation,
+        )
+
+    def accept(self, data: bytes = b"", *, qos: Qos | None = None) -> Accept:
+        """Let it in; it gets ``data`` (at most 64 KiB) as its welcome."""
+        return Accept(bytes(data), qos)
+
+    def reject(self, data: bytes = b"", *, message: str = "") -> Reject:
+        """Turn it away; it gets ``data`` (at most 64 KiB) and a sentence with the refusal."""
+        return Reject(bytes(data), message)
+
+    def defer(self) -> Defer:
+        """Decide later: it stays first in the queue and is asked about again."""
+        return DEFER
+
+
+@dataclass(frozen=True, slots=True)
+class LeafJoined:
+    """A leaf is a member now.
+
+    Attributes:
+        leaf: The root's view of it.
+        view: Number of the membership, which grows with every change.
+    """
+
+    leaf: LeafView
+    view: int
+    joined = True
+    reason = ""
+    data = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LeafLeft:
+    """A leaf is a member no more.
+
+    Attributes:
+        leaf: The root's view of it.
+        view: Number of the membership.
+        reason: A value of ``EndReason``: closed, expelled, slow, timed out, lost, ...
+        data: What it sent along.
+    """
+
+    leaf: LeafView
+    view: int
+    reason: str
+    data: bytes = b""
+    joined = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRefused:
+    """Somebody asked to join and was turned away, or gave up.
+
+    Attributes:
+        address: Who.
+        name: What it calls itself.
+        reason: Why, in words.
+    """
+
+    address: Address
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QosChanged:
+    """The agreed flow specifications changed."""
+
+    qos: Qos | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesLost:
+    """Messages of a sender are missing, by a stated policy or on a carrier that does not repair.
+
+    Attributes:
+        sender: Whose.
+        first: Number of the first one missing.
+        count: How many.
+    """
+
+    sender: Address
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The session is over for this member; the last event there is.
+
+    Attributes:
+        reason: A value of ``EndReason``.
+        data: What the other side sent along.
+    """
+
+    reason: str
+    data: bytes = b""
+
+
+Event = LeafJoined | LeafLeft | LeafRefused | QosChanged | MessagesLost | SessionEnded
+
+
+def both_directions(qos: FlowSpec | Qos | None, role: JoinRole) -> Qos | None:
+    """A lone flow specification stands for each direction the role has."""
+    if qos is None or isinstance(qos, Qos):
+        return qos
+    nothing = FlowSpec()
+    return Qos(qos if role.sends else nothing, qos if role.receives else nothing)

@@ -1,0 +1,278 @@
+"""The session API for threads and scripts: ``join``, ``open_root``, ``listen``.
+
+Everything here is a client of the provider seam; which carrier serves a session is in its address.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Final, Literal
+
+from joinleaf.errors import SpiError
+from joinleaf.messages import both_directions
+from joinleaf.spi import constants as c
+from joinleaf.spi.catalogue import default_catalogue
+from joinleaf.spi.codes import session_error
+from joinleaf.spi.protocol_info import ProtocolInfo
+from joinleaf.spi.provider import Endpoint, JoinRole, Provider, Roles, Settings, SlowPolicy
+from joinleaf.spi.qos import FlowSpec, Qos
+from joinleaf.sync._leaf import Leaf, Listener
+from joinleaf.sync._root import Admit, Leaves, Root, RootLeaf
+from joinleaf.sync._session import Session
+from joinleaf.values import Address, SessionAddress
+
+__all__ = [
+    "Admit",
+    "Leaf",
+    "Leaves",
+    "Listener",
+    "Root",
+    "RootLeaf",
+    "Session",
+    "join",
+    "listen",
+    "open_root",
+]
+
+_log: Final = logging.getLogger("joinleaf")
+
+RoleName = Literal["both", "sender", "receiver"]
+
+_ROLES: Final = {
+    "both": JoinRole.BOTH,
+    "sender": JoinRole.SENDER_ONLY,
+    "receiver": JoinRole.RECEIVER_ONLY,
+}
+
+
+def join(
+    address: str | SessionAddress,
+    *,
+    data: bytes = b"",
+    qos: FlowSpec | Qos | None = None,
+    role: RoleName = "both",
+    timeout: float | None = 30.0,
+    interface: str | int | None = None,
+    hops: int = 1,
+    loopback: bool = True,
+    local: str | Address | None = None,
+    name: str | None = None,
+    dead_after: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+) -> Leaf:
+    """Join a session.
+
+    Args:
+        address: ``udp://group:port``, ``ssm://source@group:port``, ``jl://host:port``,
+            ``mem://name``, or what a plug-in serves.
+        data: Connect data for the root, at most 64 KiB; not on plain multicast.
+        qos: Flow specifications; one FlowSpec stands for every direction the role has.
+        role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
+        timeout: Seconds to wait for the answer; None for ever.
+        interface: Name, index or address of the interface, for multicast; None: chosen, and
+            logged with the reason.
+        hops: TTL or hop limit of what is sent by multicast, 0 to 255; 1 stays on the segment.
+        loopback: Whether to hear senders on this host, oneself included (multicast).
+        local: ``host:port`` to bind instead of what the system chooses.
+        name: What to call oneself towards the root; None: host name and process.
+        dead_after: Seconds of silence after which the root is dead; at least 0.2.
+        linger: Longest wait of ``close`` for the other side, in seconds.
+        max_message: Longest message in bytes.
+
+    Raises:
+        ValueError: The address or an argument is wrong; nothing has happened.
+        JoinRefusedError: The root said no (``data`` is what it said), or nobody listens there.
+        JoinTimeoutError: No answer in time.
+        AdmissionRefusedError: The flow specifications cannot be met.
+        SessionOSError: Unreachable, no such interface, ...; ``errno`` says which.
+        ProviderNotFoundError: Nobody serves that scheme.
+    """
+    where = SessionAddress.parse(address)
+    member_role = _role(role)
+    settings = Settings(
+        interface=interface,
+        hops=hops,
+        loopback=loopback,
+        name=_own_name() if name is None else name,
+        dead_after=dead_after,
+        linger=linger,
+        max_message=max_message,
+    )
+    provider, info = _entry(where)
+    d_root = info.data_plane_rooted and not info.control_plane_rooted
+    roles = Roles(d_root=d_root and member_role is JoinRole.SENDER_ONLY)
+    endpoint = _open(provider, info, roles, settings, where)
+    try:
+        if local is not None:
+            endpoint.bind(Address.parse(local) if isinstance(local, str) else local)
+        joined = endpoint.join_leaf(
+            where.address,
+            caller_data=bytes(data),
+            qos=both_directions(qos, member_role),
+            role=member_role,
+            timeout=timeout,
+        )
+    except SpiError as error:
+        endpoint.close(linger=0)
+        raise session_error(error, joining=True) from error
+    except BaseException:
+        endpoint.close(linger=0)
+        raise
+    return Leaf(endpoint, where, welcome=joined.data, role=member_role)
+
+
+def open_root(
+    address: str | SessionAddress,
+    *,
+    admit: Admit | None = None,
+    open: bool | None = None,  # noqa: A002  # the word users expect; shadows nothing used here
+    qos: FlowSpec | Qos | None = None,
+    capacity: int | None = None,
+    slow: Literal["wait", "drop", "expel"] = "wait",
+    role: RoleName = "both",
+    queue_bytes: int = 4 << 20,
+    backlog: int = 1024,
+    dead_after: float = 10.0,
+    join_timeout: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+    name: str | None = None,
+) -> Root:
+    """Open a session as its root, and let leaves in.
+
+    Args:
+        address: ``jl://host:port`` or ``mem://name``; ``jl://0.0.0.0:port`` serves every IPv4
+            interface, ``jl://:port`` every interface, port 0 a free one (see ``Root.address``).
+            With ``?plane=nonrooted`` every member hears every other.
+        admit: Decides about each join request; called on a thread of its own, one request at a
+            time. Return ``request.accept(...)``, ``request.reject(...)`` or ``request.defer()``.
+        open: True admits everybody, False nobody; None: everybody where the root listens on
+            loopback only, else nobody.
+        qos: The session's flow specifications; sending is shaped to them.
+        capacity: Bytes per second that GUARANTEED and CONTROLLEDLOAD flows may add up to.
+        slow: What happens to a leaf that does not keep up. ``"wait"``: sending waits for it,
+            nothing is lost. ``"drop"``: it misses messages and is told how many. ``"expel"``.
+        role: ``"sender"``: leaves cannot send to the root.
+        queue_bytes: Most bytes kept for one leaf before the policy acts; at least 65536.
+        backlog: Most join requests waiting for an answer.
+        dead_after: Seconds of silence after which a leaf is dead; at least 0.2.
+        join_timeout: Seconds a connection has to say what it wants.
+        linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
+        max_message: Longest message in bytes.
+        name: What to call oneself.
+
+    Raises:
+        ValueError: The address or an argument is wrong, or that carrier has no root.
+        SessionOSError: The address cannot be bound; ``errno`` says why.
+        ProviderNotFoundError: Nobody serves that scheme.
+    """
+    where = SessionAddress.parse(address)
+    own_role = _role(role)
+    settings = Settings(
+        slow=SlowPolicy(slow),
+        queue_bytes=queue_bytes,
+        backlog=backlog,
+        dead_after=dead_after,
+        join_timeout=join_timeout,
+        linger=linger,
+        max_message=max_message,
+        capacity=capacity,
+        name=_own_name() if name is None else name,
+    )
+    provider, info = _entry(where)
+    if not info.control_plane_rooted:
+        raise ValueError(
+            f"{where.scheme}:// sessions have no root: every member joins them, "
+            f"joinleaf.join({str(where)!r})"
+        )
+    roles = Roles(c_root=True, d_root=info.data_plane_rooted)
+    endpoint = _open(provider, info, roles, settings, where)
+    try:
+        endpoint.bind(where.address)
+        if qos is not None:
+            endpoint.ioctl(c.SIO_SET_QOS, both_directions(qos, own_role))
+        endpoint.listen()
+        local = endpoint.local_address
+    except SpiError as error:
+        endpoint.close(linger=0)
+        raise session_error(error) from error
+    if admit is None and open is None and where.scheme != "mem" and not local.is_loopback:
+        _log.warning(
+            "%s is reachable from other hosts and admits nobody: give admit=, or open=True", where
+        )
+    return Root(endpoint, where, admit=admit, open_to_all=open)
+
+
+def listen(
+    address: str | SessionAddress,
+    *,
+    admit: Admit | None = None,
+    name: str | None = None,
+    dead_after: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+) -> Listener:
+    """Wait for invitations of roots (``Root.invite``).
+
+    Args:
+        address: ``jl://host:port`` or ``mem://name`` to be reached at.
+        admit: Decides about each invitation; None accepts all.
+        name: What to call oneself towards the root.
+        dead_after: Seconds of silence after which a root is dead.
+        linger: Longest wait of ``close`` for the other side, in seconds.
+        max_message: Longest message in bytes.
+
+    Raises:
+        ValueError: The address is wrong, or its sessions have no root that could invite.
+        SessionOSError: The address cannot be bound.
+    """
+    where = SessionAddress.parse(address)
+    settings = Settings(
+        name=_own_name() if name is None else name,
+        dead_after=dead_after,
+        linger=linger,
+        max_message=max_message,
+    )
+    provider, info = _entry(where)
+    if not info.control_plane_rooted:
+        raise ValueError(f"{where.scheme}:// sessions have no root that could invite")
+    endpoint = _open(provider, info, Roles(), settings, where)
+    try:
+        endpoint.bind(where.address)
+        endpoint.listen()
+    except SpiError as error:
+        endpoint.close(linger=0)
+        raise session_error(error) from error
+    return Listener(endpoint, where, admit)
+
+
+def _role(role: str) -> JoinRole:
+    try:
+        return _ROLES[role]
+    except KeyError:
+        raise ValueError(f"role is 'both', 'sender' or 'receiver', not {role!r}") from None
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"[:200]
+
+
+def _entry(where: SessionAddress) -> tuple[Provider, ProtocolInfo]:
+    provider = default_catalogue().provider_for(where)
+    return provider, provider.select(where)
+
+
+def _open(
+    provider: Provider,
+    info: ProtocolInfo,
+    roles: Roles,
+    settings: Settings,
+    where: SessionAddress,
+) -> Endpoint:
+    try:
+        return provider.open(info, roles, settings, address=where)
+    except SpiError as error:
+        raise session_error(error) from error

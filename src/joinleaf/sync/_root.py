@@ -1,0 +1,502 @@
+"""The root of a session: who may join, who is there, and sending to everybody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, overload
+
+from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
+from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused, Request, both_directions
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import (
+    WSAEINTR,
+    WSAEMFILE,
+    WSAENOTCONN,
+    WSAENOTSOCK,
+    WSATRY_AGAIN,
+    session_error,
+)
+from joinleaf.spi.provider import (
+    Accept,
+    Batch,
+    Buffer,
+    Defer,
+    Endpoint,
+    EndpointEvent,
+    EndReason,
+    JoinRequest,
+    JoinRole,
+    Reject,
+)
+from joinleaf.spi.qos import FlowSpec, Qos
+from joinleaf.sync._session import Session
+from joinleaf.transfer import SendProgress, TransferResult, send_object
+from joinleaf.values import Address, SessionAddress
+
+if TYPE_CHECKING:
+    import os
+    from typing import IO
+
+    from joinleaf.transfer.channel import LeafHandle
+    from joinleaf.transfer.sender import Flag
+
+__all__ = ["Admit", "Leaves", "Root", "RootLeaf"]
+
+_log: Final = logging.getLogger("joinleaf")
+
+Admit = Callable[[Request], Accept | Reject | Defer]
+"""Decides about one join request; runs on the root's admission thread."""
+
+ASK_AGAIN_S: Final = 0.1
+"""A deferred request is shown to ``admit`` again after this long."""
+
+_CLOSED_DOOR: Final = (
+    "this root admits nobody: it listens off loopback and was not told whom to admit"
+)
+
+
+class RootLeaf:
+    """The root's view of one leaf.
+
+    Attributes:
+        key: Tells this start of this leaf from every other.
+        address: Where it is.
+        name: What it calls itself; nothing vouches for it.
+        role: Whether it sends, receives or both.
+        data: What it sent with its join request, or with its answer to an invitation.
+        incarnation: Random identity of this start of it; ``b""`` if unknown.
+        since: When it joined, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        key: int,
+        request: JoinRequest | None,
+        data: bytes,
+        expelled: Callable[[RootLeaf, bytes], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._expelled = expelled
+        self.key = key
+        self.address = endpoint.peer_address
+        self.name = request.name if request is not None else ""
+        self.role = request.role if request is not None else JoinRole.BOTH
+        self.data = request.data if request is not None else data
+        self.incarnation = request.incarnation if request is not None else b""
+        self.since = time.time()
+        self._rate = 0.0
+        self._rate_mark = (time.monotonic(), 0)
+
+    def __repr__(self) -> str:
+        return f"<RootLeaf {self.name or 'unnamed'} {self.address}>"
+
+    @property
+    def qos(self) -> Qos | None:
+        """The flow specifications agreed with it."""
+        return self._endpoint.qos
+
+    @property
+    def lag(self) -> int:
+        """Bytes queued for it here, beyond what the kernel took."""
+        return self._endpoint.statistics().get("bytes_queued", 0)
+
+    @property
+    def dropped(self) -> int:
+        """Messages it missed by the policy for slow leaves."""
+        return self._endpoint.statistics().get("messages_dropped", 0)
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second sent to it, over the time since this was last asked."""
+        sent = self._endpoint.statistics().get("bytes_sent", 0)
+        then, before = self._rate_mark
+        now = time.monotonic()
+        if now - then >= 0.2:
+            self._rate = (sent - before) / (now - then)
+            self._rate_mark = (now, sent)
+        return self._rate
+
+    def send(self, data: Buffer, *, timeout: float | None = None) -> None:
+        """Side chat: one message for this leaf only, told apart from session data."""
+        Session._call(lambda: self._endpoint.send_many((data,), timeout=timeout))
+
+    def receive_many(self, *, timeout: float | None = None) -> Batch:
+        """Side chat that this leaf sent."""
+        return Session._call(lambda: self._endpoint.receive_many(timeout=timeout))
+
+    def close(self, data: bytes = b"") -> None:
+        """Expel it; it is told so, with ``data``. The others are not concerned."""
+        Session._call(lambda: self._endpoint.close(data=data, reason=EndReason.EXPELLED))
+        self._expelled(self, data)
+
+
+class Leaves(Sequence[RootLeaf]):
+    """The members of a session, live: it changes as leaves come and go."""
+
+    def __init__(self, leaves: dict[int, RootLeaf], lock: threading.Condition) -> None:
+        self._leaves = leaves
+        self._lock = lock
+
+    def _now(self) -> list[RootLeaf]:
+        with self._lock:
+            return list(self._leaves.values())
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+    def __iter__(self) -> Iterator[RootLeaf]:
+        return iter(self._now())
+
+    def __contains__(self, leaf: object) -> bool:
+        return any(leaf is one or leaf == one.address for one in self._now())
+
+    @overload
+    def __getitem__(self, which: int) -> RootLeaf: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[RootLeaf]: ...
+    @overload
+    def __getitem__(self, which: Address) -> RootLeaf: ...
+    def __getitem__(self, which: int | slice | Address) -> RootLeaf | list[RootLeaf]:
+        """By position, oldest first, or by address."""
+        leaves = self._now()
+        if isinstance(which, Address):
+            for leaf in leaves:
+                if leaf.address == which:
+                    return leaf
+            raise KeyError(str(which))
+        return leaves[which]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} leaves>"
+
+
+class RootSide:
+    """A root as the transfer engine wants it; the engine hands back the leaves it was given."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self.receive_many = root.receive_many
+        self.membership_events = root.membership_events
+
+    @property
+    def leaves(self) -> Sequence[RootLeaf]:
+        """Who is in the session now."""
+        return self._root.leaves
+
+    def send_many(
+        self,
+        messages: Sequence[Buffer],
+        *,
+        timeout: float | None = None,
+        to: Collection[LeafHandle] | None = None,
+    ) -> None:
+        """To all, or to some of those that came from ``leaves``."""
+        some = None if to is None else [leaf for leaf in to if isinstance(leaf, RootLeaf)]
+        self._root.send_many(messages, timeout=timeout, to=some)
+
+
+class Root(Session):
+    """The root of a session. Made by ``open_root``."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        address: SessionAddress,
+        *,
+        admit: Admit | None,
+        open_to_all: bool | None,
+    ) -> None:
+        self._leaves: dict[int, RootLeaf] = {}
+        self._legs: dict[int, RootLeaf] = {}  # by identity of the leg's endpoint
+        self._ended_early: dict[int, EndpointEvent] = {}
+        self._keys = 0
+        self._view = 0
+        self._joined = threading.Condition()
+        self._changes: list[LeafJoined | LeafLeft] = []
+        self._follow_changes = False
+        self._admit = admit
+        self._open = open_to_all
+        super().__init__(endpoint, address)
+        self._members = Leaves(self._leaves, self._joined)
+        self._door = threading.Thread(target=self._keep_door, name="joinleaf-admit", daemon=True)
+        self._door.start()
+
+    @property
+    def address(self) -> SessionAddress:
+        """The address to join, with the port that was really bound."""
+        local = self.local_address
+        where = self._address.address
+        if self._address.scheme != "mem":
+            where = Address(where.host, local.port, where.scope)
+        return SessionAddress(self._address.scheme, where, "", self._address.options)
+
+    @property
+    def leaves(self) -> Leaves:
+        """Who is in the session: a live view, oldest first."""
+        return self._members
+
+    @property
+    def view(self) -> int:
+        """Number of the membership; grows with every change."""
+        return self._view
+
+    def wait_for_leaves(self, number: int, *, timeout: float | None = None) -> Leaves:
+        """Wait until at least this many leaves are in the session.
+
+        Raises:
+            SessionTimeoutError: Fewer were there when the time was over; the text says how many.
+            SessionClosedError: The root was closed meanwhile.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._joined:
+            while len(self._leaves) < number:
+                if self._over:
+                    raise SessionClosedError("the root was closed while waiting for leaves")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise SessionTimeoutError(
+                        f"{len(self._leaves)} of {number} leaves joined within {timeout} s",
+                        hint="Go on with those there are, or wait longer",
+                    )
+                self._joined.wait(left)
+        return self._members
+
+    def send(
+        self,
+        data: Buffer,
+        *,
+        timeout: float | None = None,
+        to: Collection[RootLeaf] | None = None,
+    ) -> None:
+        """Send one message to every leaf, or only to some.
+
+        Args:
+            data: Bytes-like.
+            timeout: Seconds to wait for room under ``slow="wait"``.
+            to: Only to these; those that have left are passed over.
+
+        With no leaf there nothing is sent and nothing kept: see ``wait_for_leaves``. Errors as for
+        ``Session.send``.
+        """
+        self.send_many((data,), timeout=timeout, to=to)
+
+    def send_many(
+        self,
+        messages: Sequence[Buffer],
+        *,
+        timeout: float | None = None,
+        to: Collection[RootLeaf] | None = None,
+    ) -> None:
+        """Send many messages at once, to every leaf or to some; as ``send``."""
+        legs = None if to is None else [leaf._endpoint for leaf in to]
+        try:
+            self._endpoint.send_many(messages, timeout=timeout, to=legs)
+        except SpiError as error:
+            if error.code != WSAENOTCONN:
+                raise session_error(error) from error
+
+    def invite(
+        self,
+        address: str | Address,
+        *,
+        data: bytes = b"",
+        qos: FlowSpec | Qos | None = None,
+        timeout: float | None = 30.0,
+    ) -> RootLeaf:
+        """Bring in one leaf that waits for invitations (``joinleaf.listen``).
+
+        Args:
+            address: ``host:port`` of the leaf.
+            data: At most 64 KiB that it sees before it answers.
+            qos: Flow specifications to agree on.
+            timeout: Seconds.
+
+        Returns:
+            The root's view of it; its ``data`` is what the leaf answered.
+
+        Raises:
+            JoinRefusedError, JoinTimeoutError, AdmissionRefusedError, JoinPendingError (another
+            invitation is under way), SessionOSError (unreachable).
+        """
+        where = Address.parse(address) if isinstance(address, str) else address
+        try:
+            joined = self._endpoint.join_leaf(
+                where,
+                caller_data=data,
+                qos=both_directions(qos, JoinRole.BOTH),
+                timeout=timeout,
+            )
+        except SpiError as error:
+            raise session_error(error, joining=True) from error
+        return self._welcome(joined.endpoint, None, joined.data)
+
+    def membership_events(self) -> Sequence[LeafJoined | LeafLeft]:
+        """Joins and leaves since the last call, oldest first; never waits.
+
+        The first call tells of the leaves that are there. Independent of ``events``.
+        """
+        with self._joined:
+            if not self._follow_changes:
+                self._follow_changes = True
+                return [LeafJoined(leaf, self._view) for leaf in self._leaves.values()]
+            changes, self._changes = self._changes, []
+            return changes
+
+    # Transfers
+
+    def send_file(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        *,
+        leaves: int = 1,
+        max_wait: float | None = None,
+        start_now: Flag | None = None,
+        rate: float | None = None,
+        stall_timeout: float = 30.0,
+        linger: float = 0.0,
+        cancel: Flag | None = None,
+        on_progress: Callable[[SendProgress], None] | None = None,
+    ) -> TransferResult:
+        """Send a file, a folder or a stream to every leaf, and learn who has it.
+
+        Nothing else may be sent or received on this session meanwhile.
+
+        Args:
+            source: A path or a binary stream.
+            leaves: How many leaves to wait for, at least 1.
+            max_wait: Longest wait for them in seconds; None: as long as it takes.
+            start_now: An object with ``is_set`` (a ``threading.Event``) that ends the waiting.
+            rate: Bytes per second; None: as fast as it goes.
+            stall_timeout: Seconds without progress after which a leaf has failed.
+            linger: Seconds to wait at the end for leaves that are gone to come back.
+            cancel: Cuts it short when set.
+            on_progress: Called at most ten times a second.
+
+        Returns:
+            A verdict for every leaf: verified, failed and why, or gone.
+
+        Raises:
+            ValueError: An argument is out of range.
+            OSError: The source cannot be read.
+            SessionClosedError, SessionBrokenError: The session ended.
+        """
+        return send_object(
+            RootSide(self),
+            source,
+            leaves=leaves,
+            max_wait=max_wait,
+            start_now=start_now,
+            rate=rate,
+            stall_timeout=stall_timeout,
+            linger=linger,
+            cancel=cancel,
+            on_progress=on_progress,
+        )
+
+    # The door
+
+    def _keep_door(self) -> None:
+        """Answer join requests one after another until the root is closed."""
+        while not self._over:
+            try:
+                self._admit_one()
+            except SpiError as error:
+                if error.code in (WSAENOTSOCK, WSAEINTR) and self._over:
+                    return
+                if error.code in (WSATRY_AGAIN, WSAEMFILE):
+                    time.sleep(ASK_AGAIN_S)
+                elif error.code == WSAENOTSOCK:
+                    return
+                else:
+                    _log.info("a join did not come about: %s", error)
+            except Exception:
+                _log.exception("admit failed; the asker was turned away")
+
+    def _admit_one(self) -> None:
+        asked: list[JoinRequest] = []
+
+        def decide(request: JoinRequest) -> Accept | Reject | Defer:
+            asked.append(request)
+            return self._decide(request)
+
+        try:
+            leg = self._endpoint.accept(decide)
+        except SpiError as error:
+            if asked and error.code != WSATRY_AGAIN:
+                self._refused(asked[0], str(error))
+            raise
+        self._welcome(leg, asked[0], b"")
+
+    def _decide(self, request: JoinRequest) -> Accept | Reject | Defer:
+        if self._admit is not None:
+            verdict = self._admit(Request.of(request))
+            if isinstance(verdict, Accept | Reject | Defer):
+                return verdict
+            _log.error("admit returned %r instead of a decision; turned away", verdict)
+            return Reject(message="the root could not decide")
+        if self._open is False or (self._open is None and not self._is_local()):
+            return Reject(message=_CLOSED_DOOR)
+        return Accept()
+
+    def _is_local(self) -> bool:
+        return self._address.scheme == "mem" or self._endpoint.local_address.is_loopback
+
+    def _refused(self, request: JoinRequest, why: str) -> None:
+        self._tell(LeafRefused(request.peer, request.name, why))
+
+    def _welcome(self, leg: Endpoint, request: JoinRequest | None, data: bytes) -> RootLeaf:
+        with self._joined:
+            self._keys += 1
+            leaf = RootLeaf(leg, self._keys, request, data, self._expelled)
+            self._legs[id(leg)] = leaf
+            self._leaves[leaf.key] = leaf
+            self._view += 1
+            self._changed(LeafJoined(leaf, self._view))
+            early = self._ended_early.pop(id(leg), None)
+        if early is not None:
+            self._indicated(leg, early)
+        return leaf
+
+    def _changed(self, event: LeafJoined | LeafLeft) -> None:
+        if self._follow_changes:
+            self._changes.append(event)
+        self._joined.notify_all()
+        self._tell(event)
+
+    def _indicated(self, endpoint: Endpoint, event: EndpointEvent) -> None:
+        if endpoint is self._endpoint:
+            super()._indicated(endpoint, event)
+            return
+        if event.kind != c.FD_CLOSE:
+            return
+        with self._joined:
+            leaf = self._legs.pop(id(endpoint), None)
+            if leaf is None:  # ended before accept has returned
+                self._ended_early[id(endpoint)] = event
+                return
+            self._removed(leaf, str(event.reason or EndReason.LOST), event.data)
+
+    def _expelled(self, leaf: RootLeaf, data: bytes) -> None:
+        """The root closed this leg itself, which no indication tells."""
+        with self._joined:
+            self._legs.pop(id(leaf._endpoint), None)
+            self._removed(leaf, str(EndReason.EXPELLED), data)
+
+    def _removed(self, leaf: RootLeaf, reason: str, data: bytes) -> None:
+        if self._leaves.pop(leaf.key, None) is not None:
+            self._view += 1
+            self._changed(LeafLeft(leaf, self._view, reason, data))
+
+    def close(
+        self, data: bytes = b"", *, abort: bool = False, timeout: float | None = None
+    ) -> None:
+        """End the session for everybody; as ``Session.close``."""
+        super().close(data, abort=abort, timeout=timeout)
+        with self._joined:
+            self._joined.notify_all()
+        if threading.current_thread() is not self._door:
+            self._door.join(timeout=1.0)

@@ -1,0 +1,282 @@
+"""What every synchronous session does: send, receive, iterate, tell events, close."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, repeat
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from joinleaf.drivers.readiness import ReadySignal
+from joinleaf.errors import SessionClosedError, SpiError
+from joinleaf.messages import Event, Message, MessagesLost, QosChanged, SessionEnded
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import session_error
+from joinleaf.spi.protocol_info import ProtocolInfo
+from joinleaf.spi.provider import Batch, Buffer, Endpoint, EndpointEvent, EndReason
+from joinleaf.spi.qos import Qos
+from joinleaf.values import Address, SessionAddress
+
+__all__ = ["Session"]
+
+T = TypeVar("T")
+
+EVENTS_KEPT: Final = 10_000
+"""Events kept for a program that does not fetch them; then the oldest go, and the next event
+fetched is preceded by nothing: membership itself is never lost, see ``Root.leaves``."""
+
+
+class Session:
+    """One member of a session. Made by ``join``, ``open_root`` or ``Listener.accept``.
+
+    Use it as a context manager: leaving the block is a clean leave at the other side. One thread
+    may send and another receive at the same time; a second one in the same direction gets
+    ``BusyError``. Any thread may close.
+    """
+
+    def __init__(self, endpoint: Endpoint, address: SessionAddress) -> None:
+        self._endpoint = endpoint
+        self._address = address
+        self._waiting: Iterator[Message] = iter(())
+        self._left = 0
+        self._ready: ReadySignal | None = None
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._news = threading.Condition()
+        self._over = False
+        endpoint.subscribe(self._indicated)
+
+    # What it is
+
+    @property
+    def info(self) -> ProtocolInfo:
+        """The catalogue entry: what this carrier promises."""
+        return self._endpoint.info
+
+    @property
+    def session_id(self) -> bytes:
+        """Random identity of the session, equal at all members; ``b""`` on plain multicast."""
+        return self._endpoint.session_id
+
+    @property
+    def local_address(self) -> Address:
+        """This member's own address."""
+        return self._call(lambda: self._endpoint.local_address)
+
+    @property
+    def qos(self) -> Qos | None:
+        """The agreed flow specifications, None if none were stated."""
+        return self._endpoint.qos
+
+    @property
+    def closed(self) -> bool:
+        """Whether this member has been closed here."""
+        return self._over
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters and gauges by name; see the reference for their meaning."""
+        return self._endpoint.statistics()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._over else "open"
+        return f"<{type(self).__name__} {self._address} {state}>"
+
+    # Sending
+
+    def send(self, data: Buffer, *, timeout: float | None = None) -> None:
+        """Send one message to everybody who hears this member.
+
+        Args:
+            data: Bytes-like; text has to be encoded first.
+            timeout: Seconds to wait for room; None waits as long as it takes.
+
+        Raises:
+            SessionTimeoutError: No room in time; nothing was sent.
+            MessageTooLargeError: Longer than the session carries; nothing was sent.
+            SessionClosedError, SessionBrokenError: The session is over.
+            BusyError: Another thread is sending.
+        """
+        self.send_many((data,), timeout=timeout)
+
+    def send_many(self, messages: Sequence[Buffer], *, timeout: float | None = None) -> None:
+        """Send many messages at once: the fast way. All or none; errors as for ``send``."""
+        try:
+            self._endpoint.send_many(messages, timeout=timeout)
+        except SpiError as error:
+            raise session_error(error) from error
+
+    # Receiving
+
+    def receive(self, *, timeout: float | None = None) -> Message:
+        """The next message.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 only looks.
+
+        Raises:
+            SessionTimeoutError: Nothing came in time.
+            SessionClosedError: The session ended in order and everything has been received;
+                ``reason`` and ``data`` say why.
+            SessionBrokenError: A peer or the network failed; what had arrived was delivered.
+            BusyError: Another thread is receiving.
+        """
+        message = next(self._waiting, None)
+        if message is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while message is None:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                batch = self._next_batch(left)
+                self._waiting, self._left = self._as_messages(batch), len(batch.messages)
+                message = next(self._waiting, None)
+        self._left -= 1
+        if self._ready is not None:
+            self._ready.set(self._left > 0)
+        return message
+
+    def receive_many(self, *, timeout: float | None = None) -> Batch:
+        """Everything of one sender that is there, at least one message: the fast way.
+
+        Errors as for ``receive``. A batch without messages only tells of a gap.
+        """
+        rest = list(self._waiting)
+        if rest:
+            self._left = 0
+            if self._ready is not None:
+                self._ready.set(False)
+            first = rest[0]
+            return Batch(
+                [message.data for message in rest],
+                first.sender,
+                first.sequence,
+                int(first.time * 1e9),
+                first.gap,
+            )
+        return self._next_batch(timeout)
+
+    def _next_batch(self, timeout: float | None) -> Batch:
+        try:
+            batch = self._endpoint.receive_many(timeout=timeout)
+        except SpiError as error:
+            raise session_error(error) from error
+        if batch.gap:
+            first = batch.sequence if not batch.messages else batch.sequence - batch.gap
+            self._tell(MessagesLost(batch.sender, first, batch.gap))
+        return batch
+
+    @staticmethod
+    def _as_messages(batch: Batch) -> Iterator[Message]:
+        """Message objects without a line of Python for each."""
+        numbers = count(batch.sequence) if batch.sequence >= 0 else repeat(-1)
+        seconds = repeat(batch.time_ns / 1e9)
+        if not batch.gap:
+            return map(Message, batch.messages, repeat(batch.sender), numbers, seconds)
+        gaps = iter([batch.gap, *([0] * (len(batch.messages) - 1))])
+        return map(Message, batch.messages, repeat(batch.sender), numbers, seconds, gaps)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages until the session ends in order.
+
+        Raises:
+            SessionBrokenError: It broke.
+        """
+        while True:
+            rest, self._waiting, self._left = self._waiting, iter(()), 0
+            yield from rest
+            try:
+                batch = self._next_batch(None)
+            except SessionClosedError:
+                return
+            yield from self._as_messages(batch)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable whenever something can be received.
+
+        For select, trio or a GUI's loop; then call ``receive(timeout=0)`` until it raises
+        ``SessionTimeoutError``. Nothing can be read from the descriptor itself. -1 once closed.
+        """
+        fd = self._endpoint.fileno()
+        if fd < 0 or not ReadySignal.available:
+            return fd
+        if self._ready is None:
+            self._ready = ReadySignal(fd)
+            self._ready.set(self._left > 0)
+        return self._ready.fileno()
+
+    # Events
+
+    def events(self, *, timeout: float | None = None) -> Iterator[Event]:
+        """Events as they happen, oldest first, until the session ends or none comes in time.
+
+        Args:
+            timeout: Longest wait for each next event in seconds; None for ever, 0: those there are.
+        """
+        while True:
+            event = self._next_event(timeout)
+            if event is None:
+                return
+            yield event
+            if isinstance(event, SessionEnded):
+                return
+
+    def _next_event(self, timeout: float | None) -> Event | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._news:
+            while not self._events:
+                left = None if deadline is None else deadline - time.monotonic()
+                if self._over or (left is not None and left <= 0):
+                    return None
+                self._news.wait(left)
+            return self._events.popleft()
+
+    def _tell(self, event: Event) -> None:
+        with self._news:
+            self._events.append(event)
+            self._news.notify_all()
+
+    def _indicated(self, endpoint: Endpoint, event: EndpointEvent) -> None:
+        if endpoint is not self._endpoint:
+            return
+        if event.kind == c.FD_CLOSE:
+            self._tell(SessionEnded(str(event.reason or EndReason.LOST), event.data))
+        elif event.kind == c.FD_QOS:
+            self._tell(QosChanged(endpoint.qos))
+
+    # The end
+
+    def close(
+        self, data: bytes = b"", *, abort: bool = False, timeout: float | None = None
+    ) -> None:
+        """Leave the session (a leaf) or end it for all (a root). Twice is allowed.
+
+        Args:
+            data: At most 64 KiB for the others, with the reason.
+            abort: Do not wait, and let the others see a broken connection.
+            timeout: Longest wait in seconds for the others to take what was sent; None: 5.
+        """
+        if not self._over:
+            self._over = True
+            self._call(lambda: self._endpoint.close(data=data, abort=abort, linger=timeout))
+            if self._ready is not None:
+                self._ready.close()
+            self._tell(SessionEnded(str(EndReason.CLOSED)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _call(action: Callable[[], T]) -> T:
+        """Call the seam and translate what it refuses."""
+        try:
+            return action()
+        except SpiError as error:
+            raise session_error(error) from error
