@@ -196,7 +196,7 @@ class Association:
 
     __slots__ = (
         "_failure",
-        "_joined_ns",
+        "_heard_as_member",
         "_next_beat_ns",
         "asker",
         "beat_every_ns",
@@ -246,6 +246,7 @@ class Association:
         self._next_beat_ns = now_ns + self.beat_every_ns
         self.reason: EndReason | None = None
         self.end_data = b""
+        self._heard_as_member = False
         self._failure = JoinFailed(WSAECONNREFUSED, "the join request was refused")
 
     @property
@@ -268,6 +269,7 @@ class Association:
     def received(self, count: int, now_ns: int) -> Iterator[Event]:
         """``count`` more bytes are in ``reader.buffer()``; exhaust the events at once."""
         self.heard_ns = now_ns
+        self._heard_as_member |= self.active
         try:
             for frame in self.reader.received(count):
                 if frame.kind == Kind.DATA and self.machine.state is LegState.ACTIVE:
@@ -374,8 +376,11 @@ class Association:
         return max(self.heard_ns, self.reading_ns) + self._bound_ns()
 
     def _bound_ns(self) -> int:
-        """This end's bound; an asker that cannot know it yet beats by its own."""
-        if not self.active and not self.asker and self.request is not None:
+        """This end's bound; an asker that cannot know it yet beats by its own.
+
+        It knows once the answer has come, which the first word of the new member shows.
+        """
+        if not self._heard_as_member and not self.asker and self.request is not None:
             return max(self.dead_after_ns, self.request.dead_after_ms * 1_000_000)
         return self.dead_after_ns
 
@@ -442,7 +447,7 @@ class Association:
         raise RemoteProtocolError(f"frame {frame.kind} from a member")
 
     def _requested(self, request: Request, kind: int) -> list[Event]:
-        if (request.facts is None) != (kind == Kind.JOIN) or request.role == 3:
+        if (request.facts is None) != (kind == Kind.JOIN):
             raise RemoteProtocolError("a request that contradicts itself")
         if request.qos is not None:
             request.qos.qos()
@@ -460,7 +465,7 @@ class Association:
         return [Requested(request), *events]
 
     def _accepted(self, answer: Answer, now_ns: int) -> list[Event]:
-        if answer.version != VERSION or unknown_critical(answer) or answer.role == 3:
+        if answer.version != VERSION or unknown_critical(answer):
             raise RemoteProtocolError("an answer that was not asked for")
         if (answer.facts is None) == (self.request is not None and self.request.facts is None):
             raise RemoteProtocolError("an answer without the session's facts, or with too many")
