@@ -390,14 +390,17 @@ class MemoryEndpoint:
     def _get_past(self, full: list[MemoryEndpoint], count: int, *, numbered: bool) -> bool:
         """Apply the policy to listeners without room; False where they must be waited for."""
         slow = self.policy().slow
-        if slow is SlowPolicy.WAIT or not all(one.is_droppable for one in full):
+        # Nobody waits for the echo of its own words, or a member that only sends would stand still.
+        others = [one for one in full if one is not self]
+        waits = slow is SlowPolicy.WAIT or not all(one.is_droppable for one in others)
+        if others and waits:
             return False
         assert self.session is not None
         assert self.member is not None
         # The number that the next message has: the gap is what comes before it.
         following = self.session.number(self.member.key, 0) + count if numbered else -1
         for one in full:
-            if slow is SlowPolicy.EXPEL and one.too_slow():
+            if one is not self and slow is SlowPolicy.EXPEL and one.too_slow():
                 continue
             one.counters.add("messages_dropped", count)
             gap = Batch([], self.local_address, following, time.time_ns(), count)
@@ -417,7 +420,8 @@ class MemoryEndpoint:
         """Whether a send of so many bytes would not wait now; true as well if it would fail."""
         try:
             self.check_may_send()
-            return all(one.takes(size, self.policy()) for one in self.audience(None))
+            hearing = [one for one in self.audience(None) if one is not self]
+            return all(one.takes(size, self.policy()) for one in hearing)
         except SpiError:
             return True
 

@@ -162,7 +162,7 @@ class RootEndpoint(ListeningEndpoint):
         if to is not None:
             chosen = [self._leaf_of(leg) for leg in to]
             hearing = [leaf for leaf in hearing if leaf in chosen]
-        if not hearing:
+        if not any(one is not self for one in hearing):
             raise SpiError(codes.WSAENOTCONN, "no leaf hears the root", call="send_many")
         return hearing
 
@@ -287,7 +287,7 @@ class LeafEndpoint(ListeningEndpoint):
     def audience(self, to: Collection[Endpoint] | None) -> list[MemoryEndpoint]:
         """Whoever hears this leaf; in a rooted plane without a d_root, nobody."""
         hearing = super().audience(to)
-        if not hearing:
+        if not any(one is not self for one in hearing):
             raise SpiError(codes.WSAENOTCONN, "nobody hears this leaf", call="send_many")
         return hearing
 
