@@ -166,7 +166,8 @@ class Lan:
         switch = self._namespace("sw")
         ip_batch(
             [
-                "link add br0 type bridge mcast_snooping 1 mcast_querier 1",
+                "link add br0 type bridge mcast_snooping 1 mcast_querier 1"
+                " mcast_igmp_version 3 mcast_mld_version 2",
                 "link set br0 up",
             ],
             namespace=switch,
