@@ -52,7 +52,7 @@ from joinleaf.core.wire.frames import (
     data_header,
 )
 from joinleaf.errors import RemoteProtocolError, SpiError
-from joinleaf.spi.codes import WSAECONNREFUSED, WSAEFAULT
+from joinleaf.spi.codes import WSAECONNREFUSED, WSAEFAULT, WSAENOTCONN
 from joinleaf.spi.provider import (
     Accept,
     Batch,
@@ -339,15 +339,16 @@ class Session:
     def reject(self, key: int, verdict: Reject, *, code: int = WSAECONNREFUSED) -> None:
         """CF_REJECT."""
         if key in self.legs:
-            self.count("joins_refused")
             refusal = Refusal(code, verdict.message[:1024], _bounded(verdict.data))
+            self.count("joins_refused")
             self.queue.pop(key, None)
             self.process(key, self.legs[key].association.refuse(refusal))
 
     def close_leg(
         self, key: int, reason: EndReason, data: bytes, now_ns: int, linger_ns: int
     ) -> None:
-        """Take leave of one leg in order."""
+        """Take leave of one leg in order; WSAEFAULT if ``data`` is over its bound."""
+        _bounded(data)
         if (leg := self.legs.get(key)) is not None:
             self.queue.pop(key, None)
             self._tell_missed(leg)
@@ -395,8 +396,7 @@ class Session:
             case Named():
                 self._named(event)
             case QosAgreed():
-                leg.qos = event.qos
-                self.out.append(QosChanged(key, event.qos))
+                self._qos_agreed(key, leg, event.qos)
             case Requested():
                 self._half_open.pop(key, None)
                 self._requested(key, leg, event.request)
@@ -423,13 +423,22 @@ class Session:
                 self.out.append(Drop(key, event.flush))
 
     def _requested(self, key: int, leg: Leg, request: Request) -> None:
-        if len(self.queue) >= self.backlog:
+        wrong = self._unwanted(request)
+        if not wrong and len(self.queue) >= self.backlog:
             self.count("backlog_full")
-            busy = Refusal(WSAECONNREFUSED, "too many requests are waiting; try again later")
-            self.process(key, leg.association.refuse(busy))
+            wrong = "too many requests are waiting; try again later"
+        if wrong:
+            self.process(key, leg.association.refuse(Refusal(WSAECONNREFUSED, wrong)))
             return
         self.queue[key] = None
         self.out.append(RequestWaiting(key))
+
+    def _unwanted(self, request: Request) -> str:
+        """Why this side can do nothing with the request, or ``""``."""
+        raise NotImplementedError
+
+    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
+        raise NotImplementedError
 
     def _joined(self, key: int, leg: Leg, answer: Answer | None) -> None:
         raise NotImplementedError
@@ -458,9 +467,15 @@ class Session:
             raise RemoteProtocolError(f"message {sequence} where {expected} is due")
         leg.expected[sender] = sequence + count
 
+    def _member_leg(self, key: int) -> Leg:
+        leg = self.legs.get(key)
+        if leg is None or not leg.association.active:
+            raise SpiError(WSAENOTCONN, "the other side is no member", call="send")
+        return leg
+
     def send_side(self, key: int, messages: Sequence[Buffer]) -> PackedBatch:
-        """Queue side chat on one leg."""
-        leg = self.legs[key]
+        """Queue side chat on one leg; WSAENOTCONN if there is no member at its other end."""
+        leg = self._member_leg(key)
         packed = pack(
             messages,
             sender=ROOT_ID,
@@ -535,8 +550,8 @@ class RootSession(Session):
         qos: Qos | None,
         deadline_ns: int | None,
     ) -> None:
-        """Start asking a leaf; the connection is being made."""
-        request = self._ask(data, qos, facts=self._facts(self._new_leaf_id()))
+        """Start asking a leaf; the connection is being made. WSAEFAULT if data are too long."""
+        request = self._ask(_bounded(data), qos, facts=self._facts(self._new_leaf_id()))
         self._add(key, peer, local, now_ns, asker=True, deadline_ns=deadline_ns, request=request)
 
     def _ask(self, data: bytes, qos: Qos | None, facts: SessionFacts | None) -> Request:
@@ -578,8 +593,9 @@ class RootSession(Session):
             return
         request = leg.association.request
         assert request is not None
+        _bounded(verdict.data)
         try:
-            self._check_d_root(request)
+            self._check_d_root(request.d_root)
             asked = request.qos.qos() if request.qos else None
             leg.qos = verdict.qos or asked
             self._reserve(key, leg.qos)
@@ -594,7 +610,7 @@ class RootSession(Session):
             max_message=self.settings.max_message,
             role=self.myself.role,
             d_root=self.myself.d_root,
-            data=_bounded(verdict.data),
+            data=verdict.data,
             qos=QosBody.of(leg.qos),
             name=self.settings.name,
             facts=self._facts(self._new_leaf_id()),
@@ -602,9 +618,9 @@ class RootSession(Session):
         leg.answer = answer
         self.process(key, leg.association.admit(answer))
 
-    def _check_d_root(self, request: Request) -> None:
+    def _check_d_root(self, claimed: bool) -> None:
         others = (leg.member for leg in self.legs.values() if leg.member is not None)
-        if request.d_root and (
+        if claimed and (
             not self.rooted or self.myself.d_root or any(member.d_root for member in others)
         ):
             raise SpiError(
@@ -634,12 +650,31 @@ class RootSession(Session):
             asked = request.qos.qos() if request.qos else None
             leg.qos = answer.qos.qos() if answer.qos else asked
             leg.answer = answer
+            if not self._may_join(key, leg, d_root):
+                return
         assert facts is not None
         leg.member = Member(facts.leaf, d_root=d_root, role=JoinRole(role))
         self._by_leaf[facts.leaf] = key
         self._membership_changed()
         self.count("joins_admitted")
         self.out.append(LegJoined(key, answer))
+
+    def _may_join(self, key: int, leg: Leg, d_root: bool) -> bool:
+        """Whether an invited leaf may be what it answered that it is; if not, it is put out."""
+        try:
+            self._check_d_root(d_root)
+            self._reserve(key, leg.qos)
+        except SpiError as error:
+            self.out.append(JoinEnded(key, JoinFailed(error.code, str(error))))
+            self.process(key, leg.association.abort())
+            return False
+        return True
+
+    def _unwanted(self, request: Request) -> str:
+        return "this is the root of a session, and cannot be invited" if request.facts else ""
+
+    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
+        raise RemoteProtocolError("QOS from a leaf")  # else it would go round admission
 
     def _left(self, key: int, leg: Leg) -> None:
         self.admission.release(("up", key))
@@ -690,9 +725,14 @@ class RootSession(Session):
         """Queue a batch of the root's for everybody who hears it, or for the legs given.
 
         Messages for some legs only are outside the root's numbering.
+
+        Raises:
+            SpiError: WSAENOTCONN, one of the legs given is no member's; WSAEMSGSIZE.
         """
         self._now_ns = now_ns
         direct = to is not None
+        for key in to or ():
+            self._member_leg(key)
         packed = pack(
             messages,
             sender=ROOT_ID,
@@ -784,6 +824,8 @@ class RootSession(Session):
         sequence: int,
         wall_ns: int,
     ) -> None:
+        if not messages:
+            return  # an empty batch is legal, and nothing to wake anybody for
         self.count("messages_received", len(messages))
         side = bool(event.flags & Flag.SIDE)
         batch = Batch(messages, leg.association.peer, sequence, wall_ns, 0, side)
@@ -856,7 +898,7 @@ class LeafSession(Session):
         role: JoinRole,
         deadline_ns: int | None,
     ) -> None:
-        """Start asking the root; the connection is being made."""
+        """Start asking the root; the connection is being made. WSAEFAULT if data are too long."""
         request = Request(
             versions=(VERSION, VERSION),
             incarnation=self.incarnation,
@@ -864,7 +906,7 @@ class LeafSession(Session):
             dead_after_ms=max(1, int(self.settings.dead_after * 1000)),
             max_message=self.settings.max_message,
             d_root=self.myself.d_root,
-            data=data,
+            data=_bounded(data),
             qos=QosBody.of(qos),
             name=self.settings.name,
         )
@@ -891,6 +933,13 @@ class LeafSession(Session):
         )
         self.queue.pop(key, None)
         self.process(key, leg.association.admit(leg.answer))
+
+    def _unwanted(self, request: Request) -> str:
+        return "" if request.facts else "this is a leaf that waits for invitations, not a root"
+
+    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
+        leg.qos = qos
+        self.out.append(QosChanged(key, qos))
 
     def adopt(self, key: int, leg: Leg) -> None:
         """Take over the leg of an accepted invitation from the listener."""
@@ -920,11 +969,14 @@ class LeafSession(Session):
         self.facts = facts
         self.myself = Member(facts.leaf, d_root=self.myself.d_root, role=JoinRole(role))
         leg.member = Member(ROOT_ID, d_root=facts.d_root, role=JoinRole(facts.role))
-        leg.expected[ROOT_ID] = facts.sequence
+        if answer is not None:
+            # An invitation says where the numbering stood when it was written; what the root has
+            # sent to others since then is not for this leaf, and its numbers are not missing.
+            leg.expected[ROOT_ID] = facts.sequence
 
     def send(self, key: int, messages: Sequence[Buffer]) -> PackedBatch:
-        """Queue a batch for whoever hears this leaf."""
-        leg = self.legs[key]
+        """Queue a batch for whoever hears this leaf; WSAENOTCONN once it is no member."""
+        leg = self._member_leg(key)
         packed = pack(
             messages,
             sender=self.myself.key,
@@ -960,7 +1012,7 @@ class LeafSession(Session):
         else:
             self._check_sequence(leg, sender, sequence, len(messages))
         self.count("messages_received", len(messages))
-        if self.myself.role.receives or side:
+        if messages and (self.myself.role.receives or side):
             batch = Batch(messages, address, sequence, wall_ns, 0, side)
             self.out.append(Arrived(key, batch, len(event.body)))
 
@@ -968,7 +1020,7 @@ class LeafSession(Session):
         address = self._sender(leg, event.sender)
         self._check_sequence(leg, event.sender, event.first, event.count)
         self.count("messages_missed", event.count)
-        batch = Batch([], address, event.first, wall_ns, event.count)
+        batch = Batch([], address, event.first + event.count, wall_ns, event.count)
         self.out.append(Arrived(key, batch, 0))
 
 
