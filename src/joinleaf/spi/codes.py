@@ -175,7 +175,7 @@ _SETUP_HINT: Final = "Start and set up the service provider first"
 _NAME_HINT: Final = "Check the spelling, or give the address as numbers"
 _QOS_HINT: Final = "Ask for less, or for best effort"
 _LIMIT_HINT: Final = "Close something else first, or raise the limit"
-_SYSTEM_HINT: Final = "This is unexpected: run `joinleaf doctor`, and look at the cause above"
+_SYSTEM_HINT: Final = "This is unexpected: the cause is chained to this error"
 
 _OS: Final = SessionOSError
 

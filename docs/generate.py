@@ -1,0 +1,183 @@
+"""Writes the reference pages that are read off the code: state tables and error numbers.
+
+``python docs/generate.py`` writes them; a test compares them with what it would write.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import joinleaf
+from joinleaf.core.leaf_nonrooted import NonrootedLeafMachine
+from joinleaf.core.leaf_rooted import LeafMachine
+from joinleaf.core.leg import LegMachine
+from joinleaf.core.root import RootMachine
+from joinleaf.core.tables import Machine
+from joinleaf.spi.codes import TABLE, name_of
+
+HERE = Path(__file__).parent
+MACHINES: tuple[type[Machine[Any, Any, Any]], ...] = (
+    RootMachine,
+    LeafMachine,
+    NonrootedLeafMachine,
+    LegMachine,
+)
+
+
+def states_page() -> str:
+    """Every machine as a table of its legal transitions, and what is refused."""
+    lines = [
+        "# State tables",
+        "",
+        "Read off the code (`python docs/generate.py`). Every (state, input) pair is decided",
+        "exactly once: legal (a row here), refused (the caller's mistake, with a WSAE number, the",
+        "state unchanged), or stale (a late or repeated answer of the network: counted, ignored).",
+        "Clauses are those of the specification page of WSPJoinLeaf; *model* and *design* name",
+        "sections of the documents around it.",
+    ]
+    for machine in MACHINES:
+        lines += ["", f"## {machine.__name__}", "", (machine.__doc__ or "").split("\n\n")[0], ""]
+        lines += ["| state | input | next | actions | clause |", "|---|---|---|---|---|"]
+        for (state, kind), row in machine.TABLE.items():
+            actions = ", ".join(_word(action) for action in row.actions) or "-"
+            lines.append(
+                f"| {_word(state)} | {_word(kind)} | {_word(row.next)} | {actions} | {row.clause} |"
+            )
+        if machine.REFUSED:
+            lines += ["", "Refused:", "", "| state | input | error |", "|---|---|---|"]
+            lines += [
+                f"| {_word(state)} | {_word(kind)} | {name_of(code)} {code} |"
+                for (state, kind), code in machine.REFUSED.items()
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _word(member: Enum) -> str:
+    return member.name.lower().replace("_", " ")
+
+
+def errors_page() -> str:
+    """The one table: WSAE number, exception, errno, meaning."""
+    lines = [
+        "# Errors",
+        "",
+        "Read off the code (`python docs/generate.py`). Whatever the session API raises derives",
+        "from `joinleaf.SessionError`; what the network causes derives from the closest built-in",
+        "as well: `JoinRefusedError` is a `ConnectionRefusedError`, `JoinTimeoutError` and",
+        "`SessionTimeoutError` are `TimeoutError`s, `SessionBrokenError` is a `ConnectionError`,",
+        "and the rest are `OSError`s. Each carries `code` (the WSAE number), `errno`, `hint` (the",
+        "way out, also part of the text), `reason` and `data` (what the other side said).",
+        "",
+        "Wrong arguments stay `ValueError` and `TypeError`.",
+        "",
+        "| number | name | exception | while joining | errno | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for code, row in TABLE.items():
+        joining = row.joining.__name__ if row.joining is not None else ""
+        number = errno.errorcode.get(row.errno, str(row.errno))
+        lines.append(
+            f"| {code} | {name_of(code)} | {row.error.__name__} | {joining} | {number} "
+            f"| {row.meaning} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+FUNCTIONS = (joinleaf.open_root, joinleaf.join, joinleaf.listen)
+CLASSES = (
+    joinleaf.Session,
+    joinleaf.Root,
+    joinleaf.Leaf,
+    joinleaf.Listener,
+    joinleaf.RootLeaf,
+    joinleaf.Leaves,
+    joinleaf.Message,
+    joinleaf.Batch,
+    joinleaf.Request,
+    joinleaf.LeafJoined,
+    joinleaf.LeafLeft,
+    joinleaf.LeafRefused,
+    joinleaf.MessagesLost,
+    joinleaf.QosChanged,
+    joinleaf.SessionEnded,
+    joinleaf.FlowSpec,
+    joinleaf.Qos,
+    joinleaf.Address,
+    joinleaf.SessionAddress,
+)
+
+
+def api_page() -> str:
+    """The session API: signatures and docstrings."""
+    lines = [
+        "# The session API",
+        "",
+        "Read off the code (`python docs/generate.py`). Everything here is importable from",
+        "`joinleaf`. Times are seconds, rates bytes per second, sizes bytes. Errors are on",
+        "[a page of their own](errors.md).",
+    ]
+    for function in FUNCTIONS:
+        lines += ["", f"## {function.__name__}", "", *_entry(function)]
+    for kind in CLASSES:
+        lines += ["", f"## {kind.__name__}", "", *_fenced(inspect.getdoc(kind) or "")]
+        for name, member in vars(kind).items():
+            if name.startswith("_"):
+                continue
+            if isinstance(member, property) and member.fget is not None:
+                doc = (inspect.getdoc(member) or "").split("\n\n")[0].replace("\n", " ")
+                lines += ["", f"* `{name}`: {doc}"]
+            elif isinstance(member, classmethod | staticmethod) or callable(member):
+                lines += ["", f"### {kind.__name__}.{name}", "", *_entry(getattr(kind, name))]
+    return "\n".join([*lines, ""])
+
+
+def _entry(function: Any) -> list[str]:
+    """Signature, a line for each parameter, and docstring of one callable."""
+    signature = inspect.signature(function)
+    head = [f"{function.__name__}("]
+    starred = False
+    for parameter in signature.parameters.values():
+        if parameter.name in ("self", "cls"):
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            starred = True
+            head.append("    *,")
+        head.append(f"    {_parameter(parameter)},")
+    result = signature.return_annotation
+    head.append(")" if result is signature.empty else f") -> {str(result).strip(chr(39))}")
+    call = head[0] + head[1][:] if len(head) == 2 else "\n".join(head)
+    return _fenced(f"{call}\n\n{inspect.getdoc(function) or ''}")
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    text = parameter.name
+    if parameter.annotation is not parameter.empty:
+        text += f": {str(parameter.annotation).strip(chr(39))}"
+    if parameter.default is not parameter.empty:
+        text += f" = {parameter.default!r}"
+    return text
+
+
+def _fenced(text: str) -> list[str]:
+    return ["```text", *text.strip().splitlines(), "```"]
+
+
+PAGES = {
+    HERE / "reference" / "api.md": api_page,
+    HERE / "reference" / "states.md": states_page,
+    HERE / "reference" / "errors.md": errors_page,
+}
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, page in PAGES.items():
+        path.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
