@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from joinleaf.errors import SpiError
-from joinleaf.spi.codes import WSAEDISCON, WSAEINTR, WSAENOTSOCK, WSAEWOULDBLOCK, name_of
+from joinleaf.spi.codes import (
+    WSAEDISCON,
+    WSAEINTR,
+    WSAENOTSOCK,
+    WSAETIMEDOUT,
+    WSAEWOULDBLOCK,
+    name_of,
+)
 from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.provider import (
     Batch,
@@ -285,13 +292,22 @@ class Bench:
         numbers: dict[Address, int] = {}
         end = time.monotonic() + self.patience
         while len(found) < count:
-            left = end - time.monotonic()
-            if left <= 0:
+            batch = self._receive(endpoint, end)
+            if batch is None:
                 raise CheckFailed(f"{len(found)} of {count} messages {mark!r} arrived in time")
-            batch = endpoint.receive_many(timeout=left)
             self._check_numbers(batch, numbers)
             found += [message for message in batch.messages if message.startswith(mark)]
         return found
+
+    @staticmethod
+    def _receive(endpoint: Endpoint, end: float) -> Batch | None:
+        """The next batch; None if none comes before ``end``."""
+        try:
+            return endpoint.receive_many(timeout=max(0.0, end - time.monotonic()))
+        except SpiError as error:
+            if error.code not in (WSAETIMEDOUT, WSAEWOULDBLOCK):
+                raise
+            return None
 
     def _check_numbers(self, batch: Batch, numbers: dict[Address, int]) -> None:
         self.require(isinstance(batch, Batch), f"receive_many gave {type(batch).__name__}")
@@ -308,8 +324,8 @@ class Bench:
         """What can be received now, up to a message that begins with ``mark``, that left out."""
         found: list[bytes] = []
         end = time.monotonic() + self.patience
-        while (left := end - time.monotonic()) > 0:
-            for message in endpoint.receive_many(timeout=left).messages:
+        while (batch := self._receive(endpoint, end)) is not None:
+            for message in batch.messages:
                 if message.startswith(mark):
                     return found
                 found.append(message)
@@ -318,9 +334,10 @@ class Bench:
     def until_end(self, endpoint: Endpoint, accepted: Collection[int] = (WSAEDISCON,)) -> SpiError:
         """Receive to the end of the membership; gives the error that says so."""
         end = time.monotonic() + self.patience
-        while (left := end - time.monotonic()) > 0:
+        batch: Batch | None = None
+        while True:
             try:
-                endpoint.receive_many(timeout=left)
+                batch = self._receive(endpoint, end)
             except SpiError as error:
                 if error.code in accepted:
                     return error
@@ -328,6 +345,8 @@ class Bench:
                 raise CheckFailed(
                     f"the end was told by {name_of(error.code)}, not {names}"
                 ) from error
+            if batch is None:
+                break
         raise CheckFailed(f"no end was told within {self.patience} s")
 
     def has_nothing(self, endpoint: Endpoint) -> None:

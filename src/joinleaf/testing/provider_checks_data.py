@@ -206,6 +206,8 @@ def side_chat(bench: Bench) -> None:
 @_check("model 10.4")
 def loopback(bench: Bench) -> None:
     """Loopback is of nonrooted data planes: there it decides whether a member hears itself."""
+    if bench.info.data_plane_rooted and not bench.info.control_plane_rooted:
+        raise NotApplicable("the carrier decides")  # model 10.4 knows no such carrier
     if bench.info.data_plane_rooted:
         leaf = bench.leaf()
         with bench.refused("SIO_MULTIPOINT_LOOPBACK in a rooted plane", WSAEINVAL):

@@ -22,7 +22,10 @@ MACHINES: list[tuple[type[Machine[Any, Any, Any]], type[Enum], type[Enum]]] = [
     (LegMachine, LegState, LegInput),
     (NonrootedLeafMachine, NonrootedState, NonrootedInput),
 ]
-CITATION = re.compile(r"(\d+|to|,| |model [\d.]+( [A-Z]\d+)?|design \d+)+")
+# Numbers of clauses, or sections of the model or of the design, with the row of a state table.
+CITATION = re.compile(
+    r"(?P<first>\d+)( to (?P<last>\d+))?|(model |design )?\d+(\.\d+)?( [A-Z]\d+)?|[A-Z]\d+"
+)
 
 each_machine = pytest.mark.parametrize(
     ("machine", "states", "inputs"), MACHINES, ids=lambda value: value.__name__
@@ -51,11 +54,11 @@ def test_every_row_cites_a_clause_or_a_section(
     machine: type[Machine[Any, Any, Any]], states: type[Enum], inputs: type[Enum]
 ) -> None:
     for pair, row in machine.TABLE.items():
-        assert CITATION.fullmatch(row.clause), f"{pair}: {row.clause!r}"
-        for number in re.findall(
-            r"(?<![\d.])\d+(?!\.\d)", re.sub(r"(model|design) \S+( [A-Z]\d+)?", "", row.clause)
-        ):
-            assert 1 <= int(number) <= 133, f"{pair}: there is no clause {number}"
+        for word in row.clause.split(", "):
+            match = CITATION.fullmatch(word)
+            assert match, f"{pair}: {row.clause!r}"
+            for number in (match["first"], match["last"]):
+                assert number is None or 1 <= int(number) <= 133, f"{pair}: no clause {number}"
 
 
 @each_machine
@@ -116,10 +119,14 @@ def test_the_check_finds_what_is_decided_twice_or_never() -> None:
 
 def test_a_row_moves_the_machine_and_gives_its_actions() -> None:
     machine = RootMachine()
-    assert machine.handle(RootInput.INVITE) == (RootAction.START_INVITATION,)
-    assert machine.state is RootState.JOINING
-    assert machine.handle(RootInput.INVITE_DONE) == (RootAction.INDICATE_CONNECT,)
-    assert machine.state is RootState.IDLE
+    states = [machine.state]
+    for kind, action in (
+        (RootInput.INVITE, RootAction.START_INVITATION),
+        (RootInput.INVITE_DONE, RootAction.INDICATE_CONNECT),
+    ):
+        assert machine.handle(kind) == (action,)
+        states.append(machine.state)
+    assert states == [RootState.IDLE, RootState.JOINING, RootState.IDLE]
 
 
 def test_a_refusal_names_call_and_number_and_changes_nothing() -> None:
