@@ -8,7 +8,7 @@ breach of the protocol ends this leg and no other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from joinleaf.core.leg import LegAction, LegInput, LegMachine, LegState
@@ -101,11 +101,12 @@ class JoinSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class JoinFailed:
-    """The join did not come about."""
+    """The join did not come about; ``refused``: because the other side said so."""
 
     code: int
     message: str
     data: bytes = b""
+    refused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +419,7 @@ class Association:
                 refusal.code or WSAECONNREFUSED,
                 refusal.message or "the join was refused",
                 refusal.data,
+                refused=True,
             )
             return self._end(LegInput.REFUSED, EndReason.REFUSED)
         if state in (LegState.QUEUED, LegState.OFFERED) and frame.kind == Kind.LEAVE:

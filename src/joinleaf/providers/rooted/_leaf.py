@@ -318,7 +318,8 @@ class LeafEndpoint(EndpointBase):
             failure.code,
             failure.message,
             call="join_leaf",
-            reason=EndReason.REFUSED,
+            # A host where nobody listens answers with the same number; only a root refuses.
+            reason=EndReason.REFUSED if failure.refused else "",
             data=failure.data,
         )
         return self._indicate(EndpointEvent(c.FD_CONNECT, failure.code))
