@@ -1,0 +1,1 @@
+"""Fuzz targets for every parser and every conversation: see ``targets.py``."""
