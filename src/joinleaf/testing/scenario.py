@@ -1,0 +1,151 @@
+"""What one seed stands for: hosts, roles, policies, links and faults, all drawn from it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from joinleaf.spi.provider import JoinRole, Settings, SlowPolicy
+from joinleaf.testing.clock import MILLISECOND, SECOND
+from joinleaf.testing.nodes import Manners
+from joinleaf.testing.streams import StreamProfile
+
+__all__ = ["LeafPlan", "RootPlan", "Scenario", "draw"]
+
+ROLES: Final = (JoinRole.BOTH, JoinRole.BOTH, JoinRole.SENDER_ONLY, JoinRole.RECEIVER_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class RootPlan:
+    """A host that opens sessions, and how."""
+
+    host: str
+    manners: Manners
+
+
+@dataclass(frozen=True, slots=True)
+class LeafPlan:
+    """A host that is a leaf of one root; invited, or joining of its own."""
+
+    host: str
+    root: str
+    invited: bool
+    manners: Manners
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything drawn from a seed before anything happens.
+
+    Attributes:
+        faults: Whether phase one has crashes and partitions.
+        stormy: How streams behave in phase one.
+        fair: How they behave in phase two.
+        stormy_ns: How long phase one lasts.
+        bound_ns: The longest bound on silence that a node has.
+    """
+
+    seed: int
+    roots: tuple[RootPlan, ...]
+    leaves: tuple[LeafPlan, ...]
+    faults: bool
+    stormy: StreamProfile
+    fair: StreamProfile
+    stormy_ns: int
+    bound_ns: int
+
+    @property
+    def plans(self) -> tuple[RootPlan | LeafPlan, ...]:
+        """Every host's plan, roots first."""
+        return (*self.roots, *self.leaves)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.roots)} roots, {len(self.leaves)} leaves "
+            f"({sum(leaf.invited for leaf in self.leaves)} invited), "
+            f"{'faults' if self.faults else 'no faults'}, policies "
+            f"{', '.join(root.manners.settings.slow for root in self.roots)}"
+        )
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed; the same for the same seed, always."""
+    dice = random.Random(f"{seed}/scenario")
+    most_ms = dice.choice((400, 1000, 2000))
+    roots = tuple(
+        RootPlan(f"root{index}", _root(dice, most_ms)) for index in range(dice.choice((1, 1, 2)))
+    )
+    leaves: list[LeafPlan] = []
+    for root in roots:
+        invited = dice.choice((0.0, 0.3, 1.0))
+        # At most one leaf is asked to be the d_root, and only where the root leaves it that part.
+        chosen = dice.random() < 0.6 and root.manners.rooted and not root.manners.d_root
+        for number in range(dice.choice((3, 6, 10, 14))):
+            manners = _leaf(dice, most_ms, d_root=chosen and not number)
+            host = f"leaf{len(leaves)}"
+            leaves.append(LeafPlan(host, root.host, dice.random() < invited, manners))
+    stormy = _streams(dice, most_ms)
+    return Scenario(
+        seed=seed,
+        roots=roots,
+        leaves=tuple(leaves),
+        faults=dice.random() < 0.8,
+        stormy=stormy,
+        fair=StreamProfile(
+            latency_ns=stormy.latency_ns,
+            jitter_ns=stormy.jitter_ns,
+            send_buffer=stormy.send_buffer,
+            receive_buffer=stormy.receive_buffer,
+            give_up_ns=stormy.give_up_ns,
+        ),
+        stormy_ns=4 * SECOND,
+        bound_ns=most_ms * MILLISECOND,
+    )
+
+
+def _settings(dice: random.Random, most_ms: int) -> Settings:
+    return Settings(
+        slow=dice.choice(list(SlowPolicy)),
+        queue_bytes=dice.choice((65536, 65536, 262144)),
+        dead_after=dice.choice((most_ms // 2, most_ms)) / 1000,
+        join_timeout=1.0,
+        linger=dice.choice((0.5, 1.5)),
+        backlog=dice.choice((2, 8, 64)),
+        max_message=dice.choice((65536, 65536, 1 << 20)),
+    )
+
+
+def _root(dice: random.Random, most_ms: int) -> Manners:
+    rooted = dice.random() < 0.6
+    return Manners(
+        settings=_settings(dice, most_ms),
+        rooted=rooted,
+        d_root=rooted and dice.random() < 0.7,
+        role=dice.choice(ROLES),
+        reject=dice.choice((0.0, 0.2)),
+        defer=dice.choice((0.0, 0.2)),
+    )
+
+
+def _leaf(dice: random.Random, most_ms: int, *, d_root: bool) -> Manners:
+    return Manners(
+        settings=_settings(dice, most_ms),
+        d_root=d_root,
+        role=dice.choice(ROLES),
+        reject=dice.choice((0.0, 0.2)),
+        defer=dice.choice((0.0, 0.2)),
+    )
+
+
+def _streams(dice: random.Random, most_ms: int) -> StreamProfile:
+    return StreamProfile(
+        latency_ns=dice.choice((100_000, 2 * MILLISECOND, 15 * MILLISECOND)),
+        jitter_ns=dice.choice((0, MILLISECOND, 20 * MILLISECOND)),
+        stall_chance=dice.choice((0.0, 0.01, 0.05)),
+        send_buffer=dice.choice((16384, 65536, 262144)),
+        receive_buffer=dice.choice((16384, 65536, 262144)),
+        give_up_ns=most_ms * MILLISECOND,
+        connect_ns=dice.choice((300, 1000)) * MILLISECOND,
+        reset_discards=dice.random() < 0.5,
+    )

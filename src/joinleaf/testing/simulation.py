@@ -1,0 +1,339 @@
+"""A whole simulation: one seed, one world, two phases.
+
+Phase one: nodes come and go, send, stop reading, crash and are cut off; safety is checked at every
+step. Phase two: the faults are over; everybody must find back, nobody may die of silence any more,
+and in the end whoever is a member must have been told of everything that was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from joinleaf.core.leaf_rooted import LeafState
+from joinleaf.core.leg import LegState
+from joinleaf.core.root import RootState
+from joinleaf.testing.checkers import Ledger, SafetyError
+from joinleaf.testing.clock import MILLISECOND, SECOND
+from joinleaf.testing.network import SimNetwork
+from joinleaf.testing.nodes import LeafNode, ListeningLeaf, Node, RootNode
+from joinleaf.testing.scenario import LeafPlan, RootPlan, Scenario, draw
+
+__all__ = ["Result", "Simulation", "SimulationError", "simulate"]
+
+MOST_STEPS: Final = 400_000
+"""Far more than any run needs: whoever gets there goes round in circles."""
+
+
+class SimulationError(AssertionError):
+    """A run failed; the text begins with the command that replays it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that found nothing.
+
+    Attributes:
+        digest: SHA-256 over the trace, in hexadecimal.
+        steps: Entries of the agenda that were carried out.
+        counts: How often each thing was checked.
+    """
+
+    seed: int
+    scenario: Scenario
+    digest: str
+    steps: int
+    counts: dict[str, int]
+
+
+class Host:
+    """A host and the programs on it, one of which is the present one.
+
+    Attributes:
+        node: The present program, if it runs.
+        member: On a leaf that is invited, its membership.
+        former: Programs whose session is over, and which still say goodbye.
+        restarts: How often it started; each start has an identity of its own.
+    """
+
+    def __init__(self, seed: int, name: str) -> None:
+        self.name = name
+        self.dice = random.Random(f"{seed}/{name}")
+        self.node: Node | None = None
+        self.member: LeafNode | None = None
+        self.former: list[Node] = []
+        self.incarnation = b""
+        self.down = False
+
+    @property
+    def leaf(self) -> LeafNode | None:
+        """The membership, or what may become one."""
+        return self.member if isinstance(self.node, ListeningLeaf) else self._asking
+
+    @property
+    def _asking(self) -> LeafNode | None:
+        return self.node if isinstance(self.node, LeafNode) else None
+
+
+class Simulation:
+    """The world that nodes live in.
+
+    Attributes:
+        network: Hosts and links.
+        ledger: The safety checks.
+        calm: Whether phase two has begun.
+        quiet: Whether nothing new is sent any more.
+    """
+
+    def __init__(self, scenario: Scenario, *, tell: Callable[[str], None] | None = None) -> None:
+        self.scenario = scenario
+        self.network = SimNetwork(scenario.seed, streams=scenario.stormy)
+        self.ledger = Ledger()
+        self.calm = False
+        self.quiet = False
+        self._tell = tell
+        self._digest = hashlib.sha256()
+        self._dice = random.Random(f"{scenario.seed}/faults")
+        names = [plan.host for plan in scenario.plans]
+        self.hosts = {name: Host(scenario.seed, name) for name in names}
+        self._late_deaths_from_ns: int | None = None
+
+    # What nodes ask
+
+    def trace(self, node: str, what: str) -> None:
+        """Add a line to the trace."""
+        line = f"{self.network.clock.now_ns} {node} {what}\n"
+        self._digest.update(line.encode())
+        if self._tell is not None:
+            self._tell(line)
+        due_ns = self._late_deaths_from_ns
+        if due_ns is not None and self.network.clock.now_ns > due_ns and "timed out" in what:
+            raise SafetyError(f"{node}: a membership died of silence while all links are fair")
+
+    def broken(self, node: Node) -> None:
+        """A node's session is over: it is replaced when its host next acts."""
+        host = self.hosts[node.host]
+        if host.member is node:
+            host.member = None
+            host.former.append(node)
+        elif host.node is node and (not isinstance(node, LeafNode) or self._spent(node)):
+            host.node = None
+            host.former.append(node)
+        host.former = host.former[-8:] if not host.down else []
+
+    @staticmethod
+    def _spent(node: LeafNode) -> bool:
+        return node.machine.state in (LeafState.BROKEN, LeafState.CLOSED)
+
+    # Hosts
+
+    def _start(self, plan: RootPlan | LeafPlan) -> None:
+        host = self.hosts[plan.host]
+        if not host.incarnation:
+            host.incarnation = host.dice.randbytes(16)
+        self.trace(host.name, "starts")
+        args = (self, host.name, plan.manners, host.dice, host.incarnation)
+        if isinstance(plan, RootPlan):
+            guests = [
+                leaf.host
+                for leaf in self.scenario.leaves
+                if leaf.invited and leaf.root == plan.host
+            ]
+            host.node = RootNode(*args, guests)
+        elif plan.invited:
+            host.node = ListeningLeaf(*args, self._joined(host))
+        else:
+            host.node = LeafNode(*args)
+
+    def _joined(self, host: Host) -> Callable[[LeafNode], None]:
+        def joined(member: LeafNode) -> None:
+            if host.member is not None:
+                host.former.append(host.member)
+            host.member = member
+
+        return joined
+
+    def _crash(self, host: Host, *, power: bool) -> None:
+        self.trace(host.name, "loses power" if power else "is killed")
+        for node in (host.node, host.member, *host.former):
+            if node is not None:
+                node.stop()
+        host.node = host.member = None
+        host.former = []
+        host.incarnation = b""
+        host.down = True
+        self.network.crash(host.name, power=power)
+        delay_ns = self._dice.randint(50, 2500) * MILLISECOND
+
+        def restart() -> None:
+            host.down = False
+            self.network.restart(host.name)
+
+        self.network.agenda.after(delay_ns, restart)
+
+    # What happens of itself
+
+    def _act(self, plan: RootPlan | LeafPlan) -> None:
+        """A host does something, and again after a while."""
+        host = self.hosts[plan.host]
+        if not host.down:
+            if host.node is None:
+                self._start(plan)
+            elif isinstance(host.node, RootNode):
+                self._act_root(host.node)
+            elif isinstance(plan, LeafPlan):
+                self._act_leaf(plan, host)
+        delay_ns = host.dice.randint(20, 250) * MILLISECOND
+        self.network.agenda.after(delay_ns, lambda: self._act(plan))
+
+    def _act_root(self, node: RootNode) -> None:
+        dice = node.dice.random()
+        node.invite_missing()
+        if not self.quiet:
+            for _ in range(node.dice.randint(0, 3)):
+                node.send()
+        if self.calm:
+            return
+        if dice < 0.02:
+            node.dissolve()
+            self.broken(node)
+        elif dice < 0.08:
+            node.expel()
+        elif dice < 0.12:
+            node.cancel_invitation()
+
+    def _act_leaf(self, plan: LeafPlan, host: Host) -> None:
+        node = host.leaf
+        if node is None:
+            return
+        if node.machine.state in (LeafState.IDLE, LeafState.JOINING):
+            node.join(plan.root)
+            return
+        dice = node.dice.random()
+        if not self.quiet and dice < 0.7:
+            node.send()
+        if self.calm:
+            return
+        if dice > 0.95:
+            node.leave()
+        elif dice > 0.85:
+            node.pause_reading(node.dice.randint(50, 1500) * MILLISECOND)
+
+    def _fault(self) -> None:
+        """Something bad happens, and again after a while."""
+        if self.calm:
+            return
+        dice, names = self._dice, list(self.hosts)
+        what = dice.random()
+        if what < 0.4:
+            self._crash(self.hosts[dice.choice(names)], power=dice.random() < 0.5)
+        else:
+            one, other = dice.sample(names, 2)
+            roots = [plan.host for plan in self.scenario.roots]
+            if one not in roots:
+                other = dice.choice(roots)
+            if one != other:
+                self._cut(one, other, both=what < 0.8)
+        self.network.agenda.after(dice.randint(50, 900) * MILLISECOND, self._fault)
+
+    def _cut(self, one: str, other: str, *, both: bool) -> None:
+        self.trace(one, f"cut off from {other}{' both ways' if both else ''}")
+        ways = [(one, other), (other, one)] if both else [(one, other)]
+        for way in ways:
+            self.network.block(*way)
+            duration_ns = self._dice.randint(20, 3000) * MILLISECOND
+            self.network.agenda.after(duration_ns, partial(self.network.unblock, *way))
+
+    # The run
+
+    def run(self) -> Result:
+        """Both phases; raises ``SafetyError`` or whatever a core let escape."""
+        scenario, network = self.scenario, self.network
+        for plan in scenario.plans:
+            start_ns = self.hosts[plan.host].dice.randint(0, 400) * MILLISECOND
+            network.agenda.after(start_ns, partial(self._act, plan))
+        if scenario.faults:
+            network.agenda.after(300 * MILLISECOND, self._fault)
+        self._run(scenario.stormy_ns)
+        self.calm = True
+        self.trace("network", "heals")
+        network.heal()
+        for host in self.hosts.values():
+            host.down = False
+        network.streams = scenario.fair
+        # Old stalls and silent ends run out, then everybody finds back, refused or not.
+        self._run(3 * scenario.bound_ns + 3 * SECOND)
+        self._late_deaths_from_ns = network.clock.now_ns
+        self._run(4 * SECOND)
+        self.quiet = True
+        self._run(2 * scenario.bound_ns + 2 * SECOND)
+        self._converged()
+        return Result(
+            scenario.seed,
+            scenario,
+            self._digest.hexdigest(),
+            network.agenda.steps,
+            dict(sorted(self.ledger.counts.items())),
+        )
+
+    def _run(self, duration_ns: int) -> None:
+        end_ns = self.network.clock.now_ns + duration_ns
+        while (now_ns := self.network.clock.now_ns) < end_ns:
+            self.network.agenda.run(min(end_ns, now_ns + SECOND // 10))
+            if self.network.agenda.steps > MOST_STEPS:
+                raise SafetyError(f"{self.network.agenda.steps} steps: something never rests")
+
+    def _converged(self) -> None:
+        """Both ends of every leg agree, nobody is missing, nothing is owed."""
+        for plan in self.scenario.roots:
+            node = self.hosts[plan.host].node
+            if not isinstance(node, RootNode) or node.machine.state is RootState.DISSOLVED:
+                raise SafetyError(f"{plan.host} has not come back")
+            self._agree(plan.host, node)
+            self.ledger.settled(node.core)
+
+    def _agree(self, name: str, root: RootNode) -> None:
+        at_root = {leg.member.key: leg for leg in root.core.legs.values() if leg.member is not None}
+        rest = [leg.association.state for leg in root.core.legs.values() if leg.member is None]
+        if [state for state in rest if state is not LegState.CONNECTING]:
+            raise SafetyError(f"{name} is left with legs in {rest}")
+        for plan in self.scenario.leaves:
+            if plan.root != name:
+                continue
+            leaf = self.hosts[plan.host].leaf
+            if leaf is None or not leaf.joined or leaf.core.facts is None:
+                state = leaf.machine.state if leaf is not None else None
+                raise SafetyError(f"{plan.host} has not found back: {state}")
+            if leaf.core.facts.session != root.core.session_id:
+                raise SafetyError(f"{plan.host} is in a session that is over")
+            if at_root.pop(leaf.core.facts.leaf, None) is None:
+                raise SafetyError(f"{plan.host} is a member only in its own mind")
+        if at_root:
+            raise SafetyError(f"{name} has members that know nothing of it: {sorted(at_root)}")
+
+
+def simulate(seed: int, *, tell: Callable[[str], None] | None = None) -> Result:
+    """Run one seed.
+
+    Args:
+        seed: Draws everything.
+        tell: Called with every line of the trace.
+
+    Raises:
+        SimulationError: Something happened that must not. The text begins with the command that
+            replays the run; the cause is chained.
+    """
+    scenario = draw(seed)
+    simulation = Simulation(scenario, tell=tell)
+    try:
+        return simulation.run()
+    except Exception as error:
+        raise SimulationError(
+            f"python -m joinleaf.testing --seed {seed}\n"
+            f"at {simulation.network.clock.now_ns / SECOND:.6f} s, {scenario}:\n"
+            f"{type(error).__name__}: {error}"
+        ) from error
