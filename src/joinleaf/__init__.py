@@ -35,6 +35,7 @@ from joinleaf.errors import (
     TransferError,
 )
 from joinleaf.messages import (
+    Decision,
     Event,
     LeafJoined,
     LeafLeft,
@@ -69,6 +70,7 @@ __all__ = [
     "BusyError",
     "CatalogueError",
     "DataLostError",
+    "Decision",
     "Event",
     "FlowSpec",
     "JoinError",

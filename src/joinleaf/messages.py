@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Decision",
     "Event",
     "LeafJoined",
     "LeafLeft",
@@ -59,6 +60,10 @@ class Message(msgspec.Struct, frozen=True):
     sequence: int
     time: float
     gap: int = 0
+
+
+Decision = Accept | Reject | Defer
+"""What ``admit`` returns; made by ``Request.accept``, ``.reject`` and ``.defer``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, overload
 
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
-from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused, Request, both_directions
+from joinleaf.messages import Decision, LeafJoined, LeafLeft, LeafRefused, Request, both_directions
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEINTR,
@@ -47,7 +47,7 @@ __all__ = ["Admit", "Leaves", "Root", "RootLeaf"]
 
 _log: Final = logging.getLogger("joinleaf")
 
-Admit = Callable[[Request], Accept | Reject | Defer]
+Admit = Callable[[Request], Decision]
 """Decides about one join request; runs on the root's admission thread."""
 
 ASK_AGAIN_S: Final = 0.1
