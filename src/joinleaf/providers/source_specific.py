@@ -100,6 +100,7 @@ class SourceSpecificEndpoint(IpMulticastEndpoint):
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:
         """WSPRecv; WSAEOPNOTSUPP at the d_root, to which nobody can send."""
+        self._check_open("receive")
         if self.roles.d_root:
             raise SpiError(
                 WSAEOPNOTSUPP,
