@@ -176,6 +176,13 @@ class Assembly:
         with suppress(OSError):
             self._store.checkpoint(self._have)
 
+    def close(self, now_ns: int) -> None:
+        """Let go of the store; unless every file is settled, what is there can be resumed."""
+        settled = self.phase in (Phase.REPORTED, Phase.DONE) and not self.reason
+        if not settled and self.manifest is not None:
+            self.checkpoint(now_ns)
+        self._store.close(complete=settled)
+
     def give_up(self, reason: str) -> None:
         """Fail as a whole; what is there stays for another try."""
         if self.phase in (Phase.REPORTED, Phase.DONE):

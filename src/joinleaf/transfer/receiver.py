@@ -107,11 +107,7 @@ def receive_object(
         receiving.say_last_words()
         raise
     finally:
-        # Complete: every file is settled, so that nothing is left to be resumed.
-        complete = assembly.phase in (Phase.REPORTED, Phase.DONE) and not assembly.reason
-        if not complete and assembly.manifest is not None:
-            assembly.checkpoint(clock())
-        store.close(complete=complete)
+        assembly.close(clock())
     return receiving.result(name)
 
 

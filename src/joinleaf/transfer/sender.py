@@ -207,15 +207,16 @@ class _Sending:
         return self._result(cancelled, (self._clock() - started) / 1e9)
 
     def _wait_for_leaves(self, max_wait: float | None, start_now: Flag | None) -> None:
-        begin = self._clock()
+        deadline = None if max_wait is None else self._clock() + int(max_wait * 1e9)
         while self._engine.roster.ready < self._expected:
             if start_now is not None and start_now.is_set():
                 self._expected = max(1, self._engine.roster.ready)
                 return
-            waited = (self._clock() - begin) / 1e9
-            if max_wait is not None and waited >= max_wait:
+            left = _LOOK_S
+            if deadline is not None:
+                left = min(left, (deadline - self._clock()) / 1e9)
+            if left <= 0:
                 return
-            left = _LOOK_S if max_wait is None else min(_LOOK_S, max_wait - waited)
             self._post()
             self._listen(left, waiting=True)
 
