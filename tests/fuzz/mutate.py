@@ -52,7 +52,7 @@ class Mutator:
         rng = self._rng
         start = rng.randint(0, len(data))
         stop = min(len(data), start + rng.choice((1, 2, 4, 8, 40)))
-        match rng.randrange(7):
+        match rng.randrange(8):
             case 0 if data:
                 data[start % len(data)] ^= 1 << rng.randrange(8)
             case 1:
@@ -69,5 +69,8 @@ class Mutator:
                 other = rng.choice(self._corpus)
                 cut = rng.randint(0, len(other))
                 data[start:stop] = other[cut : cut + rng.randint(0, 64)]
+            case 6 if data:
+                place = start % len(data)
+                data[place] = (data[place] + rng.choice((-1, 1))) % 256
             case _:
                 data[start:start] = rng.randbytes(rng.randint(1, 4))

@@ -31,6 +31,9 @@ __all__ = ["TARGETS", "Target"]
 
 Target = Callable[[bytes], None]
 
+LIMIT: Final = 40
+"""Longest message in ``batches``: short, so that few changes make one too long."""
+
 
 def read_frames(data: bytes, pieces: list[bytes]) -> tuple[list[tuple[int, int, bytes]], bool]:
     """Frames as values, and whether the stream was refused."""
@@ -84,13 +87,13 @@ def batches(data: bytes) -> None:
     if len(data) < 1 + DATA_PREFIX.size:
         return
     try:
-        sender, sequence, messages = unpack(data[0], memoryview(data)[1:], 200)
+        sender, sequence, messages = unpack(data[0], memoryview(data)[1:], LIMIT)
     except RemoteProtocolError:
         return
-    assert all(len(message) <= 200 for message in messages)
-    packed = pack(messages, sender=sender, sequence=sequence, flags=0, max_message=200)
+    assert all(len(message) <= LIMIT for message in messages)
+    packed = pack(messages, sender=sender, sequence=sequence, flags=0, max_message=LIMIT)
     reader = FrameReader(memoryview(bytearray(512)), 1 << 18)
-    again = [m for f in reader.feed(b"".join(packed.buffers)) for m in unpack(0, f.body, 200)[2]]
+    again = [m for f in reader.feed(b"".join(packed.buffers)) for m in unpack(0, f.body, LIMIT)[2]]
     assert again == messages
 
 
