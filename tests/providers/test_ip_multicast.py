@@ -572,7 +572,7 @@ def test_a_send_without_room_says_how_much_has_left(
     one.join_leaf(session)
     full = Full(one._sock)
     full.room = 2
-    monkeypatch.setattr(one, "_sock", full)
+    monkeypatch.setattr(one._writer, "_sock", full)
     with pytest.raises(SpiError, match="2 messages") as caught:
         one.send_many([b"1", b"2", b"3"], timeout=0)
     assert caught.value.code == codes.WSAEWOULDBLOCK
@@ -585,15 +585,49 @@ def test_a_send_waits_for_room(
     one = open_udp()
     one.join_leaf(session)
     full = Full(one._sock)
-    monkeypatch.setattr(one, "_sock", full)
+    monkeypatch.setattr(one._writer, "_sock", full)
+
+    waits: list[int] = []
 
     def make_room(_waiter: Waiter, _fd: int, _timeout: float | None, *, mark: int | None) -> bool:
         full.room = 1
+        waits.append(1)
         return mark is not None
 
     monkeypatch.setattr(Waiter, "wait_writable", make_room)
     one.send_many([b"x", b"y"], timeout=BOUND)
     assert one.receive_many(timeout=BOUND).messages == [b"x", b"y"]
+    assert len(waits) == 2
+
+
+def test_a_send_that_waited_in_vain_has_timed_out(
+    open_udp: Open, session: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_udp()
+    one.join_leaf(session)
+    monkeypatch.setattr(one._writer, "_sock", Full(one._sock))
+    monkeypatch.setattr(Waiter, "wait_writable", lambda *_, mark: mark is None)
+    assert refusal(one.send_many, [b"x"], timeout=0.01) == codes.WSAETIMEDOUT
+
+
+def test_room_is_indicated_after_a_send_that_found_none(
+    open_udp: Open, session: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_udp()
+    one.join_leaf(session)
+    kinds: list[int] = []
+    one.subscribe(lambda _one, event: kinds.append(event.kind))
+    assert kinds == [c.FD_WRITE]
+    monkeypatch.setattr(one._writer, "_sock", Full(one._sock))
+    assert refusal(one.send_many, [b"x"], timeout=0) == codes.WSAEWOULDBLOCK
+    until(lambda: kinds == [c.FD_WRITE, c.FD_WRITE])
+
+
+def test_what_the_system_refuses_is_told_with_its_code(open_udp: Open, session: Address) -> None:
+    one = open_udp()
+    one.join_leaf(session)
+    one._writer.destination = ("255.255.255.255", session.port)  # without SO_BROADCAST
+    assert refusal(one.send_many, [b"x"]) == codes.WSAEACCES
 
 
 # ---- controls and options

@@ -7,6 +7,7 @@ lie there unseen until the next one arrives; so they have to make the descriptor
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -42,10 +43,11 @@ class ReadySignal:
         if undelivered == self._raised or self._epoll.closed or sys.platform != "linux":
             return
         self._raised = undelivered
-        if undelivered:
-            os.eventfd_write(self._event, 1)
-        else:
-            os.eventfd_read(self._event)
+        with contextlib.suppress(BlockingIOError):  # another thread said the same
+            if undelivered:
+                os.eventfd_write(self._event, 1)
+            else:
+                os.eventfd_read(self._event)
 
     def close(self) -> None:
         """Give the descriptors back. Twice is allowed."""

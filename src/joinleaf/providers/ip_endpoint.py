@@ -5,9 +5,6 @@ Decisions where the texts are silent, and limits:
 * A member that receives and is not bound binds to the session's port, shared with others of this
   host (model, A-24: the specification's "unique values" leave a receiver deaf on most systems); a
   sender only, or with ``unique_port`` everybody, gets a port of its own.
-* An explicit bind to one of this host's addresses chooses that address's interface and is reported
-  by ``local_address``; the kernel's socket is bound to the wildcard all the same, since elsewhere
-  than on Windows a socket bound to a unicast address hears no group.
 * A batch is one datagram after another; what has left cannot be recalled. Messages too long are
   found before the first leaves; on a time-out the error says how many have left.
 * A member whose interface goes away keeps its session: see ``_look_after_membership``.
@@ -16,7 +13,6 @@ Decisions where the texts are silent, and limits:
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import math
 import threading
@@ -33,16 +29,17 @@ from joinleaf.core.leaf_nonrooted import (
 from joinleaf.drivers import multicast
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.datagrams import DatagramReader
-from joinleaf.drivers.interfaces import IpAddress, OwnAddresses, find_interface
+from joinleaf.drivers.interfaces import IpAddress, OwnAddresses
 from joinleaf.drivers.readiness import ReadySignal
+from joinleaf.drivers.sending import DatagramWriter
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
 from joinleaf.providers import ip_options
+from joinleaf.providers.ip_binding import Binding, as_ip
 from joinleaf.providers.ip_checks import check_join
 from joinleaf.providers.ip_indications import Indications
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
-    WSAEADDRINUSE,
     WSAEFAULT,
     WSAEINPROGRESS,
     WSAEINTR,
@@ -108,7 +105,6 @@ class IpMulticastEndpoint:
         self._info = info
         self._roles = roles
         self._settings = settings
-        self._unique_port = unique_port
         self._version = 4 if info.address_family == c.AF_INET else 6
         try:
             self._sock = multicast.open_socket(self._version)
@@ -126,14 +122,13 @@ class IpMulticastEndpoint:
         self._waiter = Waiter()
         self._own = OwnAddresses()
         self._reader = DatagramReader(self._sock, self._wants)
+        self._writer = DatagramWriter(self._sock, self._waiter, self._revive_interface)
         self._loopback = settings.loopback
-        self._bound = False
-        self._local_ip: IpAddress | None = None  # of an explicit bind, or the interface's setting
+        self._binding = Binding(self._sock, self._version, unique_port=unique_port)
         self._session: Address | None = None
         self._role = JoinRole.BOTH
         self._qos: Qos | None = None
         self._attachment: Attachment | None = None
-        self._destination: tuple[str | int, ...] = ()
         self._shut = {c.SD_SEND: False, c.SD_RECEIVE: False}
         self._outcome: Joined | SpiError | None = None
         self._last_error = 0
@@ -175,13 +170,7 @@ class IpMulticastEndpoint:
     def local_address(self) -> Address:
         """WSPGetSockName. Raises WSAEINVAL while unbound."""
         self._check_open("local_address")
-        if not self._bound:
-            raise SpiError(WSAEINVAL, "not bound yet", call="local_address")
-        try:
-            host, port = self._sock.getsockname()[:2]
-        except OSError as error:
-            raise spi_error_from_os(error, call="local_address") from error
-        return Address(str(self._local_ip or host), port)
+        return self._binding.address()
 
     @property
     def peer_address(self) -> Address:
@@ -206,11 +195,7 @@ class IpMulticastEndpoint:
         """WSPBind. The host may be any, or one of this host's addresses."""
         self._check_open("bind")
         with self._lock:
-            if self._bound or self._machine.state is not _S.IDLE:
-                raise SpiError(WSAEINVAL, "bound already", call="bind")
-            local = self._local_of(address)
-            self._bind_socket(None, address.port, "bind")
-            self._local_ip = local
+            self._binding.bind(address)
 
     def listen(self, backlog: int | None = None) -> None:
         """WSPListen: always refused, nobody asks to join a group."""
@@ -332,7 +317,7 @@ class IpMulticastEndpoint:
         if not self._sending.acquire(blocking=False):
             raise _busy("send")
         try:
-            self._send_all(messages, timeout, mark)
+            self._send(messages, timeout, mark)
             self._counts["messages_sent"] += len(sizes)
             self._counts["bytes_sent"] += sum(sizes)
         finally:
@@ -396,7 +381,7 @@ class IpMulticastEndpoint:
     def set_option(self, option: int, value: Any) -> None:
         """WSPSetSockOpt at SOL_SOCKET."""
         self._check_open("set_option")
-        if option == c.SO_REUSEADDR and value and not self._bound:
+        if option == c.SO_REUSEADDR and value and not self._binding.bound:
             multicast.share_port(self._sock)
             return
         ip_options.set_option(self._sock, option, value)
@@ -452,6 +437,10 @@ class IpMulticastEndpoint:
         """The only sender to hear."""
         return None
 
+    def _send_address(self) -> IpAddress | None:
+        """The own address to send from; None: the interface's first."""
+        return self._binding.local or as_ip(self._settings.interface)
+
     def _wants(self, host: str) -> bool:
         """Whether to deliver what ``host`` sent: the receive-side loopback (model, 10.4)."""
         return self._loopback or not self._own.contains(host, time.monotonic())
@@ -499,60 +488,18 @@ class IpMulticastEndpoint:
         """Steps 18 to 20: bind, then tie the socket to the group."""
         group = address.ip
         assert group is not None, "checked before"
-        local = self._local_ip or _as_ip(self._settings.interface)
+        local = self._send_address()
         wanted: str | int | None = address.scope or self._settings.interface
         if wanted is None and local is not None:
             wanted = str(local)
         if local is not None and local.version != self._version:
-            local = None
-        if not self._bound:
-            shared = listens and not self._unique_port and address.port != 0
-            if shared:
-                multicast.share_port(self._sock)
-            self._bind_socket(
-                None if listens else local, address.port if shared else 0, "join_leaf"
-            )
-        self._warn_of_deafness(address, listens)
+            local = None  # the interface was named by its address of the other family
+        self._binding.bind_for(address, listens=listens, local=local)
         attachment = Attachment(self._sock, group, wanted, source=self._source(), local=local)
         attachment.attach(receive=listens, send=role != JoinRole.RECEIVER_ONLY)
         self._attachment = attachment
-        self._destination = multicast.sockaddr(group, address.port, attachment.interface.index)
-
-    def _warn_of_deafness(self, address: Address, listens: bool) -> None:
-        port = self._sock.getsockname()[1]
-        if listens and address.port not in (0, port):
-            _log.warning(
-                "joined %s but bound to port %d: what is sent to the session is not heard",
-                address,
-                port,
-            )
-
-    def _local_of(self, address: Address) -> IpAddress | None:
-        if address.is_any and (address.ip is None or address.ip.version == self._version):
-            return None
-        ip = address.ip
-        if ip is None or ip.version != self._version:  # A-41: not WSAEAFNOSUPPORT in bind
-            raise SpiError(WSAEFAULT, f"{address} is no IPv{self._version} address", call="bind")
-        find_interface(str(ip))
-        return ip
-
-    def _bind_socket(self, local: IpAddress | None, port: int, call: str) -> None:
-        wildcard = "0.0.0.0" if self._version == 4 else "::"  # see the module
-        host = wildcard if local is None else str(local)
-        try:
-            scope = find_interface(host).index if local is not None and local.is_link_local else 0
-            self._sock.bind(multicast.sockaddr(host, port, scope))
-        except OSError as error:
-            refused = spi_error_from_os(error, call=call, message=f"binding port {port}")
-            if refused.code == WSAEADDRINUSE:
-                raise SpiError(
-                    WSAEADDRINUSE,
-                    f"port {port} is in use by a program that does not share it",
-                    call=call,
-                    hint="Stop that program, choose another port, or have both set SO_REUSEADDR",
-                ) from error
-            raise refused from error
-        self._bound = True
+        index = attachment.interface.index
+        self._writer.destination = multicast.sockaddr(group, address.port, index)
 
     # ---- membership
 
@@ -605,13 +552,16 @@ class IpMulticastEndpoint:
         except SpiError as error:
             self._machine.handle(_I.LOST)
             return error
-        self._destination = (*self._destination[:2], *self._scope_now())
+        self._redirect()
         self._perform(self._machine.handle(_I.RENEWED))
         return None
 
-    def _scope_now(self) -> tuple[int, ...]:
+    def _redirect(self) -> None:
+        """Have what is sent leave by the interface now attached to."""
         assert self._attachment is not None
-        return (0, self._attachment.interface.index) if self._version == 6 else ()
+        group, port = self._writer.destination[:2]
+        index = self._attachment.interface.index
+        self._writer.destination = multicast.sockaddr(str(group), int(port), index)
 
     # ---- sending
 
@@ -626,53 +576,13 @@ class IpMulticastEndpoint:
         if not self._may_send():
             raise self._refuse_sending()
 
-    def _send_all(self, messages: Sequence[Buffer], timeout: float | None, mark: int) -> None:
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        sendto = self._sock.sendto
-        for index, message in enumerate(messages):
-            try:
-                sendto(message, self._destination)
-            except OSError as error:
-                self._send_slowly(message, error, deadline, mark, index)
-
-    def _send_slowly(
-        self, message: Buffer, error: OSError, deadline: float, mark: int, sent: int
-    ) -> None:
-        """Send a message that did not go at once: wait for room, or renew the interface once."""
-        renewed = False
-        while True:
-            if isinstance(error, BlockingIOError):
-                self._wait_for_room(deadline, mark, sent)
-            elif self._machine.state is _S.CLOSED:
-                raise SpiError(WSAEINTR, "closed by another thread", call="send") from error
-            elif isinstance(error, ConnectionError) and not renewed:
-                renewed = True  # an answer to an earlier datagram; asking for it cleared it
-            elif renewed or not self._revive_interface():
-                raise spi_error_from_os(
-                    error, call="send", message=f"sending to {self._session} ({sent} have left)"
-                ) from error
-            else:
-                renewed = True
-            try:
-                self._sock.sendto(message, self._destination)
-            except OSError as again:
-                error = again
-            else:
-                return
-
-    def _wait_for_room(self, deadline: float, mark: int, sent: int) -> None:
-        left = deadline - time.monotonic()
-        if left > 0 and self._waiter.wait_writable(
-            self._sock.fileno(), None if left == math.inf else left, mark=mark
-        ):
-            return
-        self._indications.arm_write()
-        raise SpiError(
-            WSAEWOULDBLOCK if left <= 0 else WSAETIMEDOUT,
-            f"no room to send; {sent} messages of the batch have left",
-            call="send",
-            hint="Send the rest again later, or slower",
-        )
+    def _send(self, messages: Sequence[Buffer], timeout: float | None, mark: int) -> None:
+        try:
+            self._writer.send_all(messages, timeout, mark)
+        except SpiError as error:
+            if error.code == WSAEWOULDBLOCK:
+                self._indications.arm_write()
+            raise
 
     def _revive_interface(self) -> bool:
         """Attach again if the interface is in trouble.
@@ -695,7 +605,7 @@ class IpMulticastEndpoint:
                     raise failure
             else:
                 self._attachment.renew()
-                self._destination = (*self._destination[:2], *self._scope_now())
+                self._redirect()
         return True
 
     # ---- receiving
@@ -761,12 +671,6 @@ class IpMulticastEndpoint:
     def _check_open(self, call: str) -> None:
         if self._machine.state is _S.CLOSED:
             raise SpiError(WSAENOTSOCK, "closed", call=call)
-
-
-def _as_ip(text: str | int | None) -> IpAddress | None:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(text) if isinstance(text, str) else None
-    return None
 
 
 def _nothing(timeout: float | None) -> SpiError:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from joinleaf.drivers.interfaces import IpAddress, find_interface
@@ -75,11 +74,12 @@ class SourceSpecificProvider:
         """
         check_roles(info, roles)
         options = AddressOptions.parse(address)
-        chosen = options.over(settings or Settings())
-        if roles.d_root and options.source is not None and chosen.interface is None:
-            chosen = replace(chosen, interface=str(options.source))
         return SourceSpecificEndpoint(
-            info, roles, chosen, unique_port=options.unique_port, source=options.source
+            info,
+            roles,
+            options.over(settings or Settings()),
+            unique_port=options.unique_port,
+            source=options.source,
         )
 
 
@@ -160,6 +160,10 @@ class SourceSpecificEndpoint(IpMulticastEndpoint):
 
     def _source(self) -> IpAddress | None:
         return None if self.roles.d_root else self._speaker
+
+    def _send_address(self) -> IpAddress | None:
+        speaks = self.roles.d_root and self._speaker is not None
+        return self._speaker if speaks else super()._send_address()
 
     def _wants(self, host: str) -> bool:
         # The kernel filters the group; this keeps out what is sent to the port directly.
