@@ -8,6 +8,7 @@ from joinleaf.testing.check_provider import (
     check_provider,
 )
 from joinleaf.testing.clock import Agenda, ManualClock
+from joinleaf.testing.groups import GroupSimulation
 from joinleaf.testing.network import DatagramProfile, SimNetwork
 from joinleaf.testing.simulation import Result, Simulation, SimulationError, simulate
 from joinleaf.testing.streams import StreamEnd, StreamProfile
@@ -16,6 +17,7 @@ __all__ = [
     "Agenda",
     "CheckResult",
     "DatagramProfile",
+    "GroupSimulation",
     "ManualClock",
     "Report",
     "Result",

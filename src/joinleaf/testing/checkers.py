@@ -137,23 +137,33 @@ class Ledger:
         if data:
             self.require(verdict == (False, data), f"{token!r} heard a refusal nobody spoke")
 
-    def root_joined(self, core: RootSession, key: int) -> None:
-        """A leg has become a member at the root."""
+    def root_joined(self, core: RootSession, key: int) -> int:
+        """A leg has become a member at the root; its leaf number.
+
+        It may be none any more by now: an answer and a leave can come in one piece.
+        """
         record, leg = self.sessions[core.session_id], core.legs[key]
-        seen = leg.member
-        assert seen is not None
-        self.require(seen.key not in record.members, f"leaf {seen.key} is a member twice")
         request, answer = leg.association.request, leg.answer
         assert request is not None
         assert answer is not None
-        incarnation = answer.incarnation if leg.association.asker else request.incarnation
-        member = Member(seen.key, incarnation, seen.d_root, seen.role, leg.association.peer)
+        asked = leg.association.asker
+        facts, theirs = (request.facts, answer) if asked else (answer.facts, request)
+        assert facts is not None
+        self.require(facts.leaf not in record.members, f"leaf {facts.leaf} is a member twice")
+        member = Member(
+            facts.leaf,
+            theirs.incarnation,
+            theirs.d_root,
+            JoinRole(theirs.role),
+            leg.association.peer,
+        )
         member.first = {0: core.sequence, **self._numbers(core)}
-        record.members[seen.key] = member
+        record.members[facts.leaf] = member
         present = [record.root, *(other for other in record.members.values() if not other.over)]
         roots = sum(other.d_root for other in present)
         self.require(roots <= 1, f"{roots} data roots in one session")
         self._count("memberships")
+        return facts.leaf
 
     @staticmethod
     def _numbers(core: RootSession) -> dict[int, int]:

@@ -243,6 +243,14 @@ class SessionDriver:
         else:
             self._give_back(key)
 
+    def abort(self, key: int) -> None:
+        """End a leg without ceremony: the peer sees a reset."""
+        end = self.ends.get(key)
+        self.session.abort_leg(key)
+        if end is not None:
+            end.reset()
+        self.pump()
+
     def _give_back_late(self, key: int) -> None:
         if self.alive and key in self._flushing:
             self._give_back(key)

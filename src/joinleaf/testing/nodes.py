@@ -297,8 +297,7 @@ class RootNode(Answering, Node):
             case RosterAsked(key):
                 self.core.answer_who(key, Roster(self.core.session_id, self.core.view, [], []))
             case LegJoined(key, answer):
-                self._leaves[key] = self._leaf(key)
-                ledger.root_joined(self.core, key)
+                self._leaves[key] = ledger.root_joined(self.core, key)
                 if answer is not None:
                     self.machine.handle(RootInput.INVITE_DONE)
                     ledger.asker_joined(self._asked.pop(key), answer.data)
@@ -311,11 +310,6 @@ class RootNode(Answering, Node):
                 ledger.delivered(self.core.session_id, 0, batch)
             case _:
                 pass
-
-    def _leaf(self, key: int) -> int:
-        member = self.core.legs[key].member
-        assert member is not None
-        return member.key
 
     def _ended(self, key: int, reason: EndReason) -> None:
         leaf = self._leaves.pop(key)
@@ -374,6 +368,13 @@ class RootNode(Answering, Node):
             key = self.dice.choice(members)
             self._end(key, EndReason.EXPELLED)
             self.driver.pump()
+
+    def abort(self) -> None:
+        """Drop one member without a word."""
+        if members := self.core.members:
+            key = self.dice.choice(members)
+            self.world.ledger.root_left(self.core.session_id, self._leaves.pop(key))
+            self.driver.abort(key)
 
     def _end(self, key: int, reason: EndReason) -> None:
         self.world.trace(self.host, f"{key} end {reason}")
@@ -529,6 +530,13 @@ class LeafNode(Node):
             core.own_outboxes([self.key])
         self.world.trace(self.host, f"sent {packed.count} up to {core.sequence}")
         self.driver.pump()
+
+    def abort(self) -> None:
+        """Close without ceremony, whatever the state."""
+        self.machine.handle(LeafInput.CLOSE)
+        self.world.trace(self.host, "aborts")
+        self.driver.abort(self.key)
+        self.world.broken(self)
 
     def leave(self) -> None:
         """Close, whatever the state: leave, or take the request back."""

@@ -22,6 +22,7 @@ from joinleaf.testing.clock import MILLISECOND, SECOND
 from joinleaf.testing.network import SimNetwork
 from joinleaf.testing.nodes import LeafNode, ListeningLeaf, Node, RootNode
 from joinleaf.testing.scenario import LeafPlan, RootPlan, Scenario, draw
+from joinleaf.testing.strangers import Stranger
 
 __all__ = ["Result", "Simulation", "SimulationError", "simulate"]
 
@@ -205,23 +206,39 @@ class Simulation:
             node.expel()
         elif dice < 0.12:
             node.cancel_invitation()
+        elif dice < 0.14:
+            node.abort()
 
     def _act_leaf(self, plan: LeafPlan, host: Host) -> None:
         node = host.leaf
         if node is None:
             return
-        if node.machine.state in (LeafState.IDLE, LeafState.JOINING):
-            node.join(plan.root)
-            return
         dice = node.dice.random()
+        if node.machine.state in (LeafState.IDLE, LeafState.JOINING):
+            if dice > 0.95 and not self.calm:
+                node.leave()
+            else:
+                node.join(plan.root)
+            return
         if not self.quiet and dice < 0.7:
             node.send()
         if self.calm:
             return
-        if dice > 0.95:
+        if dice > 0.97:
+            node.abort()
+        elif dice > 0.95:
             node.leave()
         elif dice > 0.85:
             node.pause_reading(node.dice.randint(50, 1500) * MILLISECOND)
+
+    def _intrude(self) -> None:
+        """Somebody who is no member knocks at a root, and again after a while."""
+        if self.calm:
+            return
+        root = self._dice.choice(self.scenario.roots)
+        Stranger(self.network, root.host, self._dice)
+        delay_ns = self._dice.randint(20, 600) * MILLISECOND
+        self.network.agenda.after(delay_ns, self._intrude)
 
     def _fault(self) -> None:
         """Something bad happens, and again after a while."""
@@ -256,6 +273,9 @@ class Simulation:
         for plan in scenario.plans:
             start_ns = self.hosts[plan.host].dice.randint(0, 400) * MILLISECOND
             network.agenda.after(start_ns, partial(self._act, plan))
+        if scenario.untroubled:
+            self._late_deaths_from_ns = 0
+        network.agenda.after(SECOND // 10, self._intrude)
         if scenario.faults:
             network.agenda.after(300 * MILLISECOND, self._fault)
         self._run(scenario.stormy_ns)
@@ -266,11 +286,11 @@ class Simulation:
             host.down = False
         network.streams = scenario.fair
         # Old stalls and silent ends run out, then everybody finds back, refused or not.
-        self._run(3 * scenario.bound_ns + 3 * SECOND)
+        self._run(2 * scenario.bound_ns + 5 * SECOND // 2)
         self._late_deaths_from_ns = network.clock.now_ns
-        self._run(4 * SECOND)
+        self._run(2 * SECOND)
         self.quiet = True
-        self._run(2 * scenario.bound_ns + 2 * SECOND)
+        self._run(scenario.bound_ns + 2 * SECOND)
         self._converged()
         return Result(
             scenario.seed,
