@@ -800,9 +800,10 @@ class RootSession(Session):
         if member is None:
             return
         _, sequence = DATA_PREFIX.unpack_from(event.body)
-        if event.flags & Flag.DIRECT or not member.role.sends:
+        side = event.flags & Flag.SIDE  # no session data, and hence of no role
+        if event.flags & Flag.DIRECT or not (member.role.sends or side):
             raise RemoteProtocolError("data that this member may not send")
-        if event.flags & Flag.SIDE:
+        if side:
             messages = unpack(event.flags, event.body, self.settings.max_message)[2]
             self._arrived(key, leg, event, messages, -1, wall_ns)
             return

@@ -524,9 +524,10 @@ def test_direct_messages_are_outside_the_numbering_and_reach_only_those_named() 
     assert [e.batch.sequence for e in hub.leaves[first].out if isinstance(e, Arrived)] == [0, -1, 1]
 
 
-def test_side_chat_is_marked_and_goes_both_ways_whatever_the_role() -> None:
+@pytest.mark.parametrize("role", list(JoinRole))
+def test_side_chat_is_marked_and_goes_both_ways_whatever_the_role(role: JoinRole) -> None:
     hub = Hub()
-    key = hub.join(role=JoinRole.SENDER_ONLY)
+    key = hub.join(role=role)
     hub.root.send_side(key, [b"down"])
     hub.leaves[key].send_side(1, [b"up"])
     hub.pump()
@@ -551,6 +552,16 @@ def test_sending_to_who_is_no_member_is_refused_and_nobody_gets_any() -> None:
     with pytest.raises(SpiError):
         hub.leaves[waiting].send(1, [b"too early"])
     assert not hub.root.legs[member].association.outbox
+
+
+def test_a_leaf_is_sent_no_more_names_than_a_session_can_have_members() -> None:
+    hub = Hub()
+    leaf = hub.leaves[hub.join()]
+    leaf._names = dict.fromkeys(range(2, (1 << 20) + 1), ROOT_ADDRESS)
+    feed(leaf, 1, control_frame(Kind.NAME, encode(Name(1, "h", 1))))
+    assert not leaf.out
+    feed(leaf, 1, control_frame(Kind.NAME, encode(Name((1 << 20) + 1, "h", 1))))
+    assert isinstance(leaf.out[0], LegEnded)
 
 
 def test_a_message_over_the_limit_reaches_nobody_and_takes_no_number() -> None:
