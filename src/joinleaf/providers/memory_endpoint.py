@@ -319,7 +319,7 @@ class MemoryEndpoint:
     ) -> None:
         """WSPSend."""
         payloads = [bytes(memoryview(message)) for message in messages]
-        with _one_at_a_time(self._sending, "send_many"), self.entered("send_many"):
+        with self.entered("send_many"), _one_at_a_time(self._sending, "send_many"):
             self._check_sizes(payloads)
             self.hub.waiting_for_room[self] = None
             try:
@@ -438,7 +438,7 @@ class MemoryEndpoint:
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:
         """WSPRecv."""
-        with _one_at_a_time(self._receiving, "receive_many"), self.entered("receive_many"):
+        with self.entered("receive_many"), _one_at_a_time(self._receiving, "receive_many"):
             batch = self.wait_for(self._try_receive, timeout, "receive_many")
             self.counters.add("messages_received", len(batch.messages))
             self.counters.add("messages_missed", batch.gap)
@@ -683,7 +683,10 @@ def _no_option(option: int, call: str) -> SpiError:
 
 
 class _one_at_a_time:  # noqa: N801  # reads as the statement it is
-    """WSAEINPROGRESS for a second thread in the same direction."""
+    """WSAEINPROGRESS for a second thread in the same direction.
+
+    Entered after the hub's lock and left before it, so that it is free again when callbacks run.
+    """
 
     __slots__ = ("_call", "_lock")
 
