@@ -1,0 +1,90 @@
+"""Whole runs by seed. A failure begins with the command that replays it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import joinleaf
+from joinleaf.testing import simulate
+from joinleaf.testing.__main__ import main
+from joinleaf.testing.scenario import draw
+
+FRESH_SEEDS = 12
+
+
+def first_seed() -> int:
+    """In a checkout the commit gives the first seed, so that every commit looks somewhere new."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return int(commit[:8], 16)
+
+
+FIRST = first_seed()
+
+
+@pytest.mark.parametrize("seed", [FIRST + offset for offset in range(FRESH_SEEDS)])
+def test_a_fresh_seed_finds_nothing(seed: int) -> None:
+    result = simulate(seed)
+    assert result.counts["memberships"] >= len(result.scenario.leaves)
+    assert result.counts["settled"] == len(result.scenario.leaves) + len(result.scenario.roots)
+
+
+def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
+    assert simulate(3).digest == simulate(3).digest != simulate(4).digest
+
+
+@pytest.mark.parametrize("seed", [3, 21])
+def test_a_trace_does_not_depend_on_the_order_of_hashes(seed: int) -> None:
+    source = str(Path(joinleaf.__file__).parents[1])
+    lines = [
+        subprocess.run(
+            [sys.executable, "-m", "joinleaf.testing", "--seed", str(seed)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": source},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "4242")
+    ]
+    assert f"trace {simulate(seed).digest}" in lines[0]
+    assert lines[0] == lines[1]
+
+
+def test_the_command_replays_a_seed_and_prints_its_trace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--seed", "3", "--trace"]) == 0
+    printed = capsys.readouterr().out
+    assert "LegJoined" in printed
+    assert f"trace {simulate(3).digest}" in printed
+
+
+def test_seeds_differ_in_what_they_draw() -> None:
+    scenarios = [draw(seed) for seed in range(60)]
+    assert {len(scenario.roots) for scenario in scenarios} == {1, 2}
+    assert {scenario.faults for scenario in scenarios} == {True, False}
+    roots = [root.manners for scenario in scenarios for root in scenario.roots]
+    assert {(root.rooted, root.d_root) for root in roots} == {
+        (True, True),
+        (True, False),
+        (False, False),
+    }
+    assert len({root.settings.slow for root in roots}) == 3
+    leaves = [leaf for scenario in scenarios for leaf in scenario.leaves]
+    assert {leaf.invited for leaf in leaves} == {True, False}
+    assert {leaf.manners.d_root for leaf in leaves} == {True, False}
