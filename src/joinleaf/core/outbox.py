@@ -66,8 +66,16 @@ class Outbox:
             buffers.popleft()
 
     def own(self) -> None:
-        """Copy what waits, so that the caller of a send may reuse its memory."""
-        self._buffers = deque([b"".join(self._buffers)]) if self.size else deque()
+        """Copy what waits of others' memory, so that the caller of a send may reuse it.
+
+        Only views are borrowed, and a view of bytes cannot change: what was copied once stays.
+        """
+        self._buffers = deque(
+            bytes(buffer)
+            if type(buffer) is memoryview and type(buffer.obj) is not bytes
+            else buffer
+            for buffer in self._buffers
+        )
 
     def clear(self) -> None:
         """Forget everything."""

@@ -945,6 +945,7 @@ class LeafSession(Session):
     def adopt(self, key: int, leg: Leg) -> None:
         """Take over the leg of an accepted invitation from the listener."""
         self.legs[key] = leg
+        leg.association.reader.move_to(self._scratch)  # the listener goes on using its own
         if leg.association.outbox:
             self.dirty[key] = None
         self._become(leg, None)

@@ -17,12 +17,14 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from joinleaf.core.association import Association
 from joinleaf.core.leg import LegState
 from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
+from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.poller import READ, WRITE, new_poller
 from joinleaf.drivers.reactor import Timer, shared_reactor
 from joinleaf.drivers.waiting import Waiter
@@ -47,6 +49,16 @@ ACCEPT_BUDGET: Final = 64
 
 READ_BUDGET: Final = 4
 """Reads per leg and turn, for the same reason."""
+
+TURN_BYTES: Final = 4 << 20
+"""Bytes read per turn from all legs together. Only after a turn is the owner's queue looked at; a
+thousand eager leaves would otherwise fill memory in one. The poller rotates, so nobody starves."""
+
+WARN_EVERY_S: Final = 10.0
+"""A lasting lack of descriptors is logged this often, not at every attempt."""
+
+_NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+"""A program that has SIGPIPE at its default, as filters do, must not die of a leaf that left."""
 
 _WOULD_BLOCK: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINPROGRESS, errno.EINTR})
 
@@ -118,10 +130,12 @@ def listen_on(address: Address) -> socket.socket:
 class _Connection:
     """A socket and what the driver knows of it."""
 
-    __slots__ = ("closing", "connecting", "half_closed", "places", "sock", "want")
+    __slots__ = ("broken", "closing", "connecting", "deaf", "half_closed", "places", "sock", "want")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.broken = 0  # errno of a failed send: nothing more goes out, what came in is read
+        self.deaf = False  # not read for now, because the owner or a listener is behind
         self.want = READ
         self.connecting = False
         self.half_closed = False
@@ -154,8 +168,12 @@ class StreamDriver:
         self.cancellations = 0
         self.closed = False
         self.finishing = False
-        self.paused = False
-        self.hold_reading = False  # the owner's queue of received messages is full
+        self.paused = False  # no member is read, because one that must hear it all is behind
+        self._hold_all = False  # no member is read: the owner's queue of received messages is full
+        self._any_deaf = False
+        self._held: dict[int, None] = {}  # legs not read: their own queue is full
+        self._turn_bytes = 0
+        self._warned = float("-inf")
         self._unarmed: dict[int, None] = {}
         self._quantum = min(max(session.settings.dead_after / 40, 0.005), 0.25)
         self._dispatch = dispatch
@@ -171,6 +189,7 @@ class StreamDriver:
         self._tick_timer: Timer | None = None
         self._tick_due = float("inf")
         self._takeover_armed = False
+        _drivers.add(self)
 
     # Connections
 
@@ -218,8 +237,7 @@ class StreamDriver:
     ) -> _Connection | None:
         while places:
             family, place = places.pop(0)
-            sock = local if local is not None else None
-            local = None
+            sock, local = local, None
             try:
                 if sock is None:
                     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -227,6 +245,8 @@ class StreamDriver:
                 result = sock.connect_ex(place)
             except OSError as error:
                 failure = error
+                if sock is not None:
+                    sock.close()
                 continue
             if result and result not in _WOULD_BLOCK:
                 failure = OSError(result, os.strerror(result))
@@ -301,14 +321,12 @@ class StreamDriver:
         return new
 
     def start_adopted(self) -> None:
-        """Go to work on a connection that another driver handed over. Under the lock."""
-        self._schedule()
-        self._watch()
-        self.settle()
+        """Go to work on a connection that another driver handed over. Not under its lock."""
+        self.run(self._watch)
 
     def _want(self, connection: _Connection, what: int) -> None:
         connection.want = what
-        self._poller.watch(connection.sock.fileno(), what & ~READ if self.paused else what)
+        self._poller.watch(connection.sock.fileno(), what & ~READ if connection.deaf else what)
 
     def _detach(self, connection: _Connection) -> None:
         fd = connection.sock.fileno()
@@ -318,16 +336,25 @@ class StreamDriver:
 
     # The work
 
-    def run(self, action: Callable[[], T]) -> T:
-        """Do something with the session under the lock; then whatever follows from it."""
-        with self.lock:
-            try:
-                result = action()
-            finally:
-                callbacks = self.settle()
-        for callback in callbacks:
-            callback()
-        return result
+    def run(self, action: Callable[[], T], *, clocks: bool = True) -> T:
+        """Do something with the session under the lock; then whatever follows from it.
+
+        Args:
+            action: Its result or error is handed on, after the callbacks have been made.
+            clocks: Whether it may have brought a deadline forward.
+        """
+        callbacks: list[Callable[[], None]] = []
+        try:
+            with self.lock:
+                try:
+                    return action()
+                finally:
+                    callbacks = self.settle()
+                    if clocks:
+                        self._schedule()
+        finally:
+            for callback in callbacks:
+                callback()
 
     def settle(self, *, arm: bool = True) -> list[Callable[[], None]]:
         """Send what is queued and dispatch outputs, until nothing new comes. Under the lock.
@@ -345,7 +372,7 @@ class StreamDriver:
             while session.dirty:
                 key = next(iter(session.dirty))
                 del session.dirty[key]
-                if not self.flush(key, arm=arm):
+                if not self.flush(key, arm=arm) and not arm:
                     self._unarmed[key] = None
             if session.out:
                 outputs = list(session.out)
@@ -353,7 +380,8 @@ class StreamDriver:
                 callbacks += self._dispatch(outputs)
                 self._after_dispatch(outputs)
         if isinstance(session, RootSession) and not session.rooted:
-            self._set_paused(self._relay_blocked(session))
+            self.paused = bool(session.over_limit(self._connections))
+        self._update_deaf()
         if self.finishing and not self._connections:
             self.dispose()
         return callbacks
@@ -375,28 +403,51 @@ class StreamDriver:
         if not self._connections:
             self.dispose()
 
-    def _relay_blocked(self, session: RootSession) -> bool:
-        return self.hold_reading or (
-            not session.rooted and bool(session.over_limit(list(self._connections)))
-        )
+    def _update_deaf(self) -> None:
+        """Stop or resume reading members.
 
-    def _set_paused(self, paused: bool) -> None:
-        if paused == self.paused:
+        Who has not joined yet, or is leaving, is always heard: what it says is bounded, and a full
+        queue must not keep others from joining.
+        """
+        if not (self.paused or self._hold_all or self._held or self._any_deaf):
             return
-        self.paused = paused
+        self._any_deaf = False
         now = time.monotonic_ns()
         for key, connection in self._connections.items():
             leg = self.session.legs.get(key)
-            if leg is not None:
-                leg.association.reading_ns = None if paused else now
-            self._want(connection, connection.want)
+            if leg is None:
+                continue
+            deaf = (
+                leg.association.active
+                and not connection.broken  # no more is coming, and its end has to be found
+                and (self.paused or self._hold_all or key in self._held)
+            )
+            self._any_deaf |= deaf
+            if deaf != connection.deaf:
+                connection.deaf = deaf
+                leg.association.reading_ns = None if deaf else now
+                self._want(connection, connection.want)
 
-    def set_hold(self, hold: bool) -> None:
-        """Stop or resume reading, because the owner's queue is full or has room."""
-        self.hold_reading = hold
-        session = self.session
-        blocked = isinstance(session, RootSession) and self._relay_blocked(session)
-        self._set_paused(hold or blocked)
+    def set_hold(self, hold: bool, key: int | None = None) -> None:
+        """Stop or resume reading, because a queue is full or has room. Under the lock.
+
+        Args:
+            hold: Whether to stop.
+            key: The leg whose side chat the queue holds; None: the owner's queue, which any
+                member fills.
+        """
+        if key is None:
+            self._hold_all = hold
+        elif hold:
+            self._held[key] = None
+        else:
+            self._held.pop(key, None)
+        self._update_deaf()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is something for ``settle`` to do. Under the lock."""
+        return bool(self.session.out or self.session.dirty or self.paused)
 
     def flush(self, key: int, *, arm: bool = True) -> bool:
         """Send what a leg has queued, as far as the kernel takes it. True if nothing is left."""
@@ -406,13 +457,15 @@ class StreamDriver:
             return True
         association = leg.association
         outbox = association.outbox
+        if connection.broken:
+            outbox.clear()
         try:
             while outbox.size:
                 head = outbox.head()
                 sent = (
-                    connection.sock.send(head[0])
+                    connection.sock.send(head[0], _NO_SIGNAL)
                     if len(head) == 1
-                    else connection.sock.sendmsg(head)
+                    else connection.sock.sendmsg(head, (), _NO_SIGNAL)
                 )
                 outbox.sent(sent)
                 if not outbox.size and isinstance(self.session, RootSession):
@@ -422,8 +475,10 @@ class StreamDriver:
                 self._arm(connection)
             return False
         except OSError as error:
-            self._lost(key, association, error)
-            return True
+            # The peer's last words may still wait to be read; reading then finds the end as well.
+            connection.broken = error.errno or errno.EPIPE
+            outbox.clear()
+            self._update_deaf()
         if connection.want & WRITE:
             self._want(connection, connection.want & ~WRITE)
         if association.state is LegState.ENDING and not connection.half_closed:
@@ -469,13 +524,16 @@ class StreamDriver:
             self._lost(key, association, error)
             return True
         if not count:
-            self.session.lost(key, time.monotonic_ns())
+            code = code_of_errno(connection.broken) if connection.broken else 0
+            self.session.lost(key, time.monotonic_ns(), code=code)
             return True
+        self._turn_bytes += count
         self.session.received(key, count, time.monotonic_ns(), time.time_ns())
         return True
 
     def _turn(self) -> None:
         """Everything that is ready now, once. Under the lock."""
+        self._turn_bytes = 0
         for fd, what in self._poller.poll(0):
             if self._listener is not None and fd == self._listener.fileno():
                 self._accept()
@@ -489,12 +547,12 @@ class StreamDriver:
                 continue
             if what & WRITE:
                 self.flush(key)
-            if what & READ and not self.paused:
+            if what & READ and not connection.deaf and self._turn_bytes < TURN_BYTES:
                 self._read_some(key)
 
     def _read_some(self, key: int) -> None:
         for _ in range(READ_BUDGET):
-            if not self.read(key) or key not in self._connections or self.hold_reading:
+            if not self.read(key) or key not in self._connections:
                 return
             leg = self.session.legs[key].association
             if leg.reader.pending == 0:  # a short read: most likely nothing more is there
@@ -510,7 +568,7 @@ class StreamDriver:
                 break
             except OSError as error:
                 self._accept_failed(error)
-                return
+                break
             sock.setblocking(False)
             _tune(sock)
             key = self.new_key()
@@ -526,10 +584,12 @@ class StreamDriver:
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             return  # the connection was gone before we took it
         self.session.count("accepts_failed")
-        _log.warning(
-            "cannot take further connections: %s. Raise the limit of open files (ulimit -n)",
-            error.strerror,
-        )
+        if time.monotonic() - self._warned > WARN_EVERY_S:
+            self._warned = time.monotonic()
+            _log.warning(
+                "cannot take further connections: %s. Raise the limit of open files (ulimit -n)",
+                error.strerror,
+            )
         listener = self._listener
         if listener is not None:
             self._poller.forget(listener.fileno())
@@ -548,18 +608,23 @@ class StreamDriver:
         if flush and not connection.connecting and self.session.legs[key].association.outbox:
             connection.closing = True
             if not self.flush(key):
+                # Not read any more: an end that nobody takes note of would be ready for ever.
+                self._want(connection, WRITE)
                 self._reactor.call_later(1.0, lambda: self._give_up(key, connection))
                 return
         if self._connections.get(key) is connection:
             self._close_connection(key)
 
     def _give_up(self, key: int, connection: _Connection) -> None:
-        with self.lock:
+        def give_up() -> None:
             if self._connections.get(key) is connection:
                 self._close_connection(key)
 
+        self.run(give_up)
+
     def _close_connection(self, key: int) -> None:
         connection = self._connections.pop(key, None)
+        self._held.pop(key, None)
         if connection is not None:
             self._detach(connection)
             connection.sock.close()
@@ -605,20 +670,21 @@ class StreamDriver:
         try:
             while True:
                 callbacks: list[Callable[[], None]] = []
-                with self.lock:
-                    mark = self.waiter.mark()
-                    result = done()
-                    if result is None:
-                        self._read_now(direct)
-                        if self.session.out or self.session.dirty:
-                            callbacks = self.settle()
-                            mark = self.waiter.mark()
+                try:
+                    with self.lock:
                         result = done()
-                    fd = self.sole_socket() if direct else self._poller.fileno()
-                    if result is None and (cancellations != self.cancellations or self.closed):
-                        raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
-                for callback in callbacks:
-                    callback()
+                        if result is None:
+                            self._read_now(direct)
+                            if self.unsettled:
+                                callbacks = self.settle()
+                            result = done()
+                        mark = self.waiter.mark()
+                        fd = self.sole_socket() if direct else self._poller.fileno()
+                        if result is None:
+                            self._check_not_cancelled(cancellations)
+                finally:  # also where ``done`` raised: the end of a session is an event as well
+                    for callback in callbacks:
+                        callback()
                 if result is not None:
                     return result
                 left = None if deadline is None else deadline - time.monotonic()
@@ -628,10 +694,14 @@ class StreamDriver:
         finally:
             self._leave_pump()
 
+    def _check_not_cancelled(self, cancellations: int) -> None:
+        if cancellations != self.cancellations or self.closed:
+            raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
+
     def _read_now(self, direct: bool) -> None:
         if direct and len(self._connections) == 1 and self._listener is None:
             key, connection = next(iter(self._connections.items()))
-            if not connection.connecting and not self.paused:
+            if not connection.connecting and not connection.deaf:
                 self.read(key)
                 return
         self._turn()
@@ -660,47 +730,57 @@ class StreamDriver:
             while True:
                 if (result := done()) is not None:
                     return result
-                if cancellations != self.cancellations or self.closed:
-                    raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
+                self._check_not_cancelled(cancellations)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
-                self.changed.wait(left)
+                self.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
-    def drain(self, keys: Iterable[int], limit: int, deadline: float | None) -> bool:
-        """Send in this thread until none of these legs has more than ``limit`` bytes queued.
+    def drain(self, keys: Iterable[int], deadline: float | None) -> bool:
+        """Send in this thread until the kernel has taken all that these legs have queued.
 
         Returns:
             False if the time was over before.
         """
         cancellations = self.cancellations
-        wanted = list(keys)
-        while True:
-            callbacks: list[Callable[[], None]] = []
-            with self.lock:
-                blocked = -1
-                mark = self.waiter.mark()
-                for key in wanted:
-                    leg = self.session.legs.get(key)
-                    if leg is None or leg.association.outbox.size <= limit:
-                        continue
-                    self.flush(key, arm=False)
-                    connection = self._connections.get(key)
-                    if connection is not None and leg.association.outbox.size > limit:
-                        blocked = connection.sock.fileno()
-                        break
-                if self.session.out or self.session.dirty:
-                    callbacks = self.settle(arm=False)
-                if blocked >= 0 and (cancellations != self.cancellations or self.closed):
-                    raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
-            for callback in callbacks:
-                callback()
-            if blocked < 0:
-                return True
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return False
-            self._wait(blocked, left, mark, write=True)
+        blocked = BlockedSockets(keys)
+        try:
+            while True:
+                callbacks: list[Callable[[], None]] = []
+                try:
+                    with self.lock:
+                        self._flush_blocked(blocked)
+                        if self.unsettled:
+                            callbacks = self.settle(arm=False)
+                        mark = self.waiter.mark()
+                        if blocked:
+                            self._check_not_cancelled(cancellations)
+                            fd, write = blocked.wait_on()
+                finally:
+                    for callback in callbacks:
+                        callback()
+                if not blocked:
+                    return True
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._wait(fd, left, mark, write=write)
+        finally:
+            blocked.close()
+
+    def _flush_blocked(self, blocked: BlockedSockets) -> None:
+        """Try all of them, and not one after another.
+
+        One slow leaf would else hold back what others are in the middle of, until they take this
+        end for dead.
+        """
+        blocked.keep(self._connections)
+        for key in blocked.ready():
+            leg, connection = self.session.legs.get(key), self._connections.get(key)
+            if leg is None or connection is None or self.flush(key, arm=False):
+                blocked.discard(key)
+            else:
+                blocked.add(key, connection.sock.fileno())
 
     def cancel(self) -> None:
         """End every blocking call of this moment with WSAEINTR."""
@@ -717,24 +797,24 @@ class StreamDriver:
             if self._watching:
                 self._watching = False
                 self._reactor.unwatch(self._poller.fileno())
-            if not self._takeover_armed and not self.closed:
-                self._takeover_armed = True
-                self._reactor.call_later(TAKEOVER_S, self._take_over)
 
     def _leave_pump(self) -> None:
         with self.lock:
             self._pumping -= 1
             self._last_pump = time.monotonic()
+            if not self._takeover_armed and not self.closed:
+                self._takeover_armed = True
+                self._reactor.call_later(TAKEOVER_S, self._take_over)
 
     def _take_over(self) -> None:
         with self.lock:
             self._takeover_armed = False
-            if self.closed or self._watching:
-                return
+            if self.closed or self._watching or self._pumping:
+                return  # who waits in receive reads; leaving it arms this again
             quiet = time.monotonic() - self._last_pump
-            if self._pumping or quiet < TAKEOVER_S:
+            if quiet < TAKEOVER_S:
                 self._takeover_armed = True
-                self._reactor.call_later(TAKEOVER_S, self._take_over)
+                self._reactor.call_later(TAKEOVER_S - quiet, self._take_over)
                 return
             self._watch()
 
@@ -748,7 +828,7 @@ class StreamDriver:
                 self._reactor.call_later(0.01, self._background_polling)
 
     def _background(self) -> None:
-        self.run(self._turn_if_open)
+        self.run(self._turn_if_open, clocks=False)
 
     def _turn_if_open(self) -> None:
         if not self.closed:
@@ -777,8 +857,10 @@ class StreamDriver:
         def tick() -> None:
             self._tick_due = float("inf")
             if not self.closed:
+                # Read first: a process that was held up for long must not take what lies in its
+                # own buffers for silence.
+                self._turn()
                 self.session.tick(time.monotonic_ns())
-                self._schedule()
 
         self.run(tick)
 
@@ -799,6 +881,38 @@ class StreamDriver:
             self._connections.clear()
             self._poller.close()
             self.changed.notify_all()
+
+    def abandon(self) -> None:
+        """Forget, in a forked child, a session of its parent, without a word to the peers.
+
+        The descriptors are only closed: taking them out of the poller would take them out of the
+        parent's too. Locks are new, as others may have been held by threads that are not here.
+        """
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.waiter = Waiter()
+        self.waiter.close()
+        self.closed, self._watching = True, False
+        for connection in self._connections.values():
+            connection.sock.close()
+        self._connections.clear()
+        self._keys.clear()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._poller.close()
+
+
+_drivers: Final[weakref.WeakSet[StreamDriver]] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for driver in list(_drivers):
+        driver.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _tune(sock: socket.socket) -> None:

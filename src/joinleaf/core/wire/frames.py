@@ -125,6 +125,10 @@ class FrameReader:
         self._total = 0  # length of the frame in _own, 0 while its header is incomplete
         self.max_body = max_body
 
+    def move_to(self, scratch: memoryview) -> None:
+        """Use another scratch buffer from now on: the connection goes to another thread's care."""
+        self._scratch = scratch
+
     @property
     def pending(self) -> int:
         """Bytes of an incomplete frame that are held."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from joinleaf.core.qos.token_bucket import TokenBucket
@@ -21,6 +22,7 @@ from joinleaf.spi.codes import (
     WSAEDISCON,
     WSAEFAULT,
     WSAEINPROGRESS,
+    WSAEINTR,
     WSAEINVAL,
     WSAENOPROTOOPT,
     WSAENOTSOCK,
@@ -31,6 +33,7 @@ from joinleaf.spi.codes import (
 from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.provider import (
     Batch,
+    Buffer,
     Endpoint,
     EndpointEvent,
     EndReason,
@@ -52,7 +55,12 @@ LINGER_AT_EXIT_S: Final = 0.3
 
 Callbacks = list[Callable[[], None]]
 
+BATCH_OVERHEAD: Final = 256
+"""What a batch costs beside its payload: else gaps and empty frames would cost nothing, and a peer
+that sends nothing else could fill memory."""
+
 _open: weakref.WeakSet[EndpointBase] = weakref.WeakSet()
+_all: weakref.WeakSet[EndpointBase] = weakref.WeakSet()
 
 
 def _close_at_exit() -> None:
@@ -64,6 +72,17 @@ def _close_at_exit() -> None:
 
 
 atexit.register(_close_at_exit)
+
+
+def _abandon_in_child() -> None:
+    """A forked child has none of its parent's sessions, and must not take leave for it."""
+    _open.clear()
+    for endpoint in list(_all):
+        endpoint.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_in_child)
 
 
 def forget_at_exit(endpoint: EndpointBase) -> None:
@@ -113,7 +132,12 @@ class Guard:
 
 
 class Inbox:
-    """Received batches waiting for the caller, and how many bytes they take."""
+    """Received batches waiting for the caller.
+
+    Attributes:
+        size: Bytes of payload.
+        cost: About how much memory they hold.
+    """
 
     __slots__ = ("_batches", "size")
 
@@ -123,6 +147,10 @@ class Inbox:
 
     def __bool__(self) -> bool:
         return bool(self._batches)
+
+    @property
+    def cost(self) -> int:
+        return self.size + BATCH_OVERHEAD * len(self._batches)
 
     def put(self, batch: Batch, size: int) -> None:
         self._batches.append((batch, size))
@@ -138,6 +166,8 @@ class Inbox:
 
 class EndpointBase:
     """Fields and behaviour of every endpoint of a rooted session."""
+
+    _takes_requests = True
 
     def __init__(
         self, info: ProtocolInfo, roles: Roles, settings: Settings, driver: StreamDriver
@@ -157,7 +187,10 @@ class EndpointBase:
         self._cannot_send = False
         self._cannot_receive = False
         self._ready: ReadySignal | None = None
+        self._hold_key: int | None = None  # the leg that alone fills the inbox
+        self._holding = False
         _open.add(self)
+        _all.add(self)
 
     @property
     def info(self) -> ProtocolInfo:
@@ -202,8 +235,10 @@ class EndpointBase:
         # Not isinstance: a runtime protocol reads every property, and some of them raise.
         return cast("Endpoint", self)
 
-    def _standing_events(self) -> Iterator[EndpointEvent] | list[EndpointEvent]:
+    def _standing_events(self) -> list[EndpointEvent]:
         events = []
+        if self._driver.session.queue and self._takes_requests:
+            events.append(EndpointEvent(c.FD_ACCEPT))
         if self._inbox:
             events.append(EndpointEvent(c.FD_READ))
         if self._ended is not None:
@@ -221,23 +256,44 @@ class EndpointBase:
     # Received messages. Under the driver's lock.
 
     def _put(self, batch: Batch, size: int) -> Callbacks:
+        if self._cannot_receive or self._closed:
+            return []  # nobody will fetch it, and a full inbox would hold up the senders
         first = not self._inbox
         self._inbox.put(batch, size)
         if self._ready is not None:
             self._ready.set(True)
-        if self._inbox.size > INBOX_BYTES:
-            self._driver.set_hold(True)
+        if self._inbox.cost > INBOX_BYTES and not self._holding:
+            self._hold(True)
         return self._indicate(EndpointEvent(c.FD_READ)) if first else []
 
     def _take(self) -> Batch | None:
         batch = self._inbox.take()
         if batch is None:
             return None
-        if self._driver.hold_reading and self._inbox.size <= INBOX_BYTES // 2:
-            self._driver.set_hold(False)
+        if self._holding and self._inbox.cost <= INBOX_BYTES // 2:
+            self._hold(False)
         if self._ready is not None and not self._inbox:
             self._ready.set(False)
         return batch
+
+    def _hold(self, hold: bool) -> None:
+        self._holding = hold
+        self._driver.set_hold(hold, self._hold_key)
+
+    def _stop_receiving(self) -> None:
+        """SD_RECEIVE: what is there and what comes is discarded."""
+        with self._driver.lock:
+            self._cannot_receive = True
+            self._inbox = Inbox()
+            if self._holding:
+                self._hold(False)
+
+    def abandon(self) -> None:
+        """In a forked child: the session is the parent's, here the endpoint is closed."""
+        self._closed = True
+        self._sending, self._receiving = Guard("send"), Guard("receive")
+        if self._ready is not None:
+            self._ready.close()
 
     def _take_or_end(self) -> Batch | None:
         if (batch := self._take()) is not None:
@@ -299,6 +355,37 @@ class EndpointBase:
             if self._gone():
                 break
         bucket.consume(size, time.monotonic_ns())
+
+    def _transmit(self, keys: Sequence[int], borrowed: bool, deadline: float | None) -> None:
+        """The batch is queued and thereby sent; what the kernel does not take in time is kept."""
+        driver = self._driver
+        try:
+            driver.drain(keys, deadline)
+        except SpiError as error:
+            # A cancelled call has sent all the same: an error would say that nobody gets it.
+            if error.code != WSAEINTR or self._closed:
+                raise
+        finally:
+            self._keep_unsent(keys, borrowed)
+
+    def _keep_unsent(self, keys: Sequence[int], borrowed: bool) -> None:
+        with self._driver.lock:
+            if borrowed:
+                self._driver.session.own_outboxes(keys)
+            self._driver.arm_output(keys)
+
+    def _await_room(
+        self, keys: Sequence[int], deadline: float | None, timeout: float | None
+    ) -> None:
+        """Wait until nothing is queued for any of these legs; WSAETIMEDOUT with nothing sent."""
+        done = False
+        try:
+            done = self._driver.drain(keys, deadline)
+        finally:
+            if not done:
+                self._keep_unsent(keys, False)
+        if not done:
+            raise late(timeout, "send")
 
     def _gone(self) -> bool | None:
         return True if self._closed or self._ended is not None else None
@@ -377,6 +464,11 @@ def check_disconnect_data(data: bytes, limit: int) -> None:
     """Raise WSAEFAULT where disconnect data are over the limit."""
     if len(data) > limit:
         raise SpiError(WSAEFAULT, f"data of {len(data)} bytes are over {limit}", call="close")
+
+
+def total_bytes(messages: Iterable[Buffer]) -> int:
+    """Payload of a batch; a view counts in bytes whatever its items are."""
+    return sum(m.nbytes if isinstance(m, memoryview) else len(m) for m in messages)
 
 
 def same_address(first: Address, second: Address) -> bool:

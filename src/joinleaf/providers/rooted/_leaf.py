@@ -32,6 +32,7 @@ from joinleaf.providers.rooted._base import (
     closed_error,
     ended_error,
     late,
+    total_bytes,
 )
 from joinleaf.providers.rooted._root import check_join_arguments
 from joinleaf.spi import constants as c
@@ -229,7 +230,9 @@ class LeafEndpoint(EndpointBase):
             self._driver.run(lambda: self._session.reject(key, sorry))
             self._deciding.pop(key, None)
             raise
-        return self._driver.run(lambda: self._decide(key, verdict))
+        member = self._driver.run(lambda: self._decide(key, verdict))
+        member._driver.start_adopted()
+        return member
 
     def _offer(self) -> tuple[int, JoinRequest] | None:
         self._check_open("accept")
@@ -238,7 +241,7 @@ class LeafEndpoint(EndpointBase):
             self._deciding[offered[0]] = None
         return offered
 
-    def _decide(self, key: int, verdict: Accept | Reject | Defer) -> Endpoint:
+    def _decide(self, key: int, verdict: Accept | Reject | Defer) -> LeafEndpoint:
         self._check_open("accept")
         if (reason := self._deciding.pop(key, None)) is not None:
             code = WSAECONNRESET if reason is EndReason.LOST else WSAEACCES
@@ -264,12 +267,10 @@ class LeafEndpoint(EndpointBase):
             member._callback = self._callback
             member._machine = LeafMachine(LeafState.JOINED)
             member._local, member._peer = leg.association.local, leg.association.peer
-            self._driver.flush(key)
             member._key = self._driver.hand_over(key, member._driver)
             self._session.removed(key)
             member._session.adopt(member._key, leg)
             member._set_qos(leg.qos)
-            member._driver.start_adopted()
         return member
 
     # Outputs of the session
@@ -347,22 +348,15 @@ class LeafEndpoint(EndpointBase):
             driver, session, keys = self._driver, self._session, (self._key,)
             self._check_may_send()
             if self._bucket is not None:
-                self._shape(sum(map(len, messages)), deadline, timeout)
-            if not driver.drain(keys, 0, deadline):
-                raise late(timeout, "send")
+                self._shape(total_bytes(messages), deadline, timeout)
+            self._await_room(keys, deadline, timeout)
             with driver.lock:
                 self._check_may_send()
                 packed = session.send(self._key, messages)
                 calls = driver.settle(arm=False)
             for call in calls:
                 call()
-            try:
-                driver.drain(keys, 0, deadline)
-            finally:
-                with driver.lock:
-                    if packed.borrowed:
-                        session.own_outboxes(keys)
-                    driver.arm_output(keys)
+            self._transmit(keys, packed.borrowed, deadline)
 
     def _check_may_send(self) -> None:
         self._check_open("send")
@@ -393,7 +387,7 @@ class LeafEndpoint(EndpointBase):
         if how not in (c.SD_RECEIVE, c.SD_SEND, c.SD_BOTH):
             raise SpiError(WSAEINVAL, f"{how} is no way to shut down", call="shutdown")
         if how != c.SD_SEND:
-            self._cannot_receive = True
+            self._stop_receiving()
         if how != c.SD_RECEIVE:
             self._cannot_send = True
             self._driver.run(lambda: self._leave(EndReason.CLOSED, data))
@@ -419,6 +413,7 @@ class LeafEndpoint(EndpointBase):
                 return
             self._machine.handle(LeafInput.CLOSE)
             self._closed = True
+            self._hold(False)
             self._driver.stop_listening()
             if abort:
                 for key in list(self._session.legs):

@@ -7,10 +7,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 from joinleaf.core.association import JoinFailed
 from joinleaf.core.data_plane import check_may_receive, check_may_send
+from joinleaf.core.leg import LegState
 from joinleaf.core.root import RootInput, RootMachine, RootState
 from joinleaf.core.session import (
     Arrived,
@@ -36,6 +37,7 @@ from joinleaf.providers.rooted._base import (
     ended_error,
     forget_at_exit,
     late,
+    total_bytes,
 )
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
@@ -200,6 +202,9 @@ class RootEndpoint(EndpointBase):
         if (reason := self._deciding.pop(key, None)) is not None:
             code = WSAECONNRESET if reason is EndReason.LOST else WSAEACCES
             raise SpiError(code, f"the asker is gone: {reason}", call="accept", reason=reason)
+        waiting = self._session.legs.get(key)
+        if waiting is None or waiting.association.state is not LegState.OFFERED:
+            raise SpiError(WSAECONNRESET, "the session was dissolved meanwhile", call="accept")
         match verdict:
             case Defer():
                 self._session.defer(key)
@@ -385,10 +390,10 @@ class RootEndpoint(EndpointBase):
             keys = self._targets(to)
             waits = to is not None or self._settings.slow is SlowPolicy.WAIT
             if self._bucket is not None:
-                self._shape(sum(map(len, messages)), deadline, timeout)
-            if waits and not self._driver.drain(keys, 0, deadline):
-                raise late(timeout, "send")
-            self._commit(messages, to, keys, deadline, waits=waits)
+                self._shape(total_bytes(messages), deadline, timeout)
+            if waits:
+                self._await_room(keys, deadline, timeout)
+            self._commit(messages, to, deadline, waits=waits)
 
     def _targets(self, to: Collection[Endpoint] | None) -> Sequence[int]:
         self._check_open("send")
@@ -399,20 +404,18 @@ class RootEndpoint(EndpointBase):
             if to is None:
                 keys: Sequence[int] = self._session.listeners(self._session.myself)
             else:
-                keys = [
-                    leg.key
-                    for leg in to
-                    if isinstance(leg, LegEndpoint) and self._legs.get(leg.key) is leg
-                ]
+                keys = list(dict.fromkeys(leg.key for leg in to if self._has(leg)))
         if not keys:
             raise SpiError(WSAENOTCONN, "nobody is there to hear it", call="send")
         return keys
+
+    def _has(self, leg: Endpoint) -> TypeGuard[LegEndpoint]:
+        return isinstance(leg, LegEndpoint) and self._legs.get(leg.key) is leg and leg.is_active
 
     def _commit(
         self,
         messages: Sequence[Buffer],
         to: Collection[Endpoint] | None,
-        keys: Sequence[int],
         deadline: float | None,
         *,
         waits: bool,
@@ -420,22 +423,15 @@ class RootEndpoint(EndpointBase):
         """From here on the batch is on its way; what the kernel does not take is kept."""
         driver, session = self._driver, self._session
         with driver.lock:
-            live = keys if to is None else [key for key in keys if key in session.legs]
-            packed = session.send(messages, time.monotonic_ns(), None if to is None else live)
+            keys = self._targets(to)  # again: members may have come and gone while it waited
+            packed = session.send(messages, time.monotonic_ns(), None if to is None else keys)
             calls = driver.settle(arm=False)
+            if not waits:
+                self._keep_unsent(keys, packed.borrowed)
         for call in calls:
             call()
-        try:
-            if waits:
-                driver.drain(keys, 0, deadline)
-        except SpiError as error:
-            if error.code != WSAEINTR or self._closed:
-                raise
-        finally:
-            with driver.lock:
-                if packed.borrowed:
-                    session.own_outboxes(keys)
-                driver.arm_output(keys)
+        if waits:
+            self._transmit(keys, packed.borrowed, deadline)
 
     def _check_may_receive(self) -> None:
         self._check_open("receive")
@@ -450,7 +446,7 @@ class RootEndpoint(EndpointBase):
         if how not in (c.SD_RECEIVE, c.SD_SEND, c.SD_BOTH):
             raise SpiError(WSAEINVAL, f"{how} is no way to shut down", call="shutdown")
         if how != c.SD_SEND:
-            self._cannot_receive = True
+            self._stop_receiving()
         if how != c.SD_RECEIVE:
             self._driver.run(lambda: self._dissolve(RootInput.DISSOLVE, data, EndReason.DISSOLVED))
 
@@ -473,6 +469,7 @@ class RootEndpoint(EndpointBase):
                 self._dissolve(RootInput.CLOSE, data, reason or EndReason.DISSOLVED, abort)
             )
             self._closed = True
+            self._hold(False)
             if self._sock is not None and not self._listening:
                 self._sock.close()
             if self._ready is not None:
@@ -544,10 +541,12 @@ class LegEndpoint(EndpointBase):
         request: What the leaf asked with; None where the root invited.
     """
 
+    _takes_requests = False
+
     def __init__(self, root: RootEndpoint, key: int, request: JoinRequest | None) -> None:
         super().__init__(root.info, Roles(c_root=False, d_root=False), root._settings, root._driver)
         forget_at_exit(self)  # the root closes it
-        self.key = key
+        self.key = self._hold_key = key
         self.request = request
         self._root = root
         self._callback = root._callback
@@ -687,21 +686,14 @@ class LegEndpoint(EndpointBase):
             self._check_alive("send")
             deadline = None if timeout is None else time.monotonic() + timeout
             driver, keys = self._driver, (self.key,)
-            if not driver.drain(keys, 0, deadline):
-                raise late(timeout, "send")
+            self._await_room(keys, deadline, timeout)
             with driver.lock:
                 self._check_alive("send")
                 packed = self._root._session.send_side(self.key, messages)
                 calls = driver.settle(arm=False)
             for call in calls:
                 call()
-            try:
-                driver.drain(keys, 0, deadline)
-            finally:
-                with driver.lock:
-                    if packed.borrowed:
-                        self._root._session.own_outboxes(keys)
-                    driver.arm_output(keys)
+            self._transmit(keys, packed.borrowed, deadline)
 
     def _check_alive(self, call: str) -> None:
         if self._closed:
@@ -723,29 +715,25 @@ class LegEndpoint(EndpointBase):
         """SD_SEND and SD_BOTH end the membership of this leaf."""
         self._check_alive("shutdown")
         if how != c.SD_SEND:
-            self._cannot_receive = True
+            self._stop_receiving()
         if how != c.SD_RECEIVE:
             self._cannot_send = True
-            self._leave(EndReason.EXPELLED, data, abort=False)
+            self._driver.run(lambda: self._leave(EndReason.EXPELLED, data, abort=False))
 
     def _leave(self, reason: EndReason, data: bytes, *, abort: bool) -> None:
-        check_disconnect_data(data, MAX_CONNECT_DATA)
-
-        def leave() -> None:
-            root = self._root
-            if self._pending:
-                root.cancel_invitation(self)
-            if self.is_active:
-                root._remember(self, reason)
-            root._legs.pop(self.key, None)
-            if abort:
-                self._driver.reset_connection(self.key)
-                root._session.abort_leg(self.key)
-                return
-            linger_ns = int(self._settings.linger * 1e9)
-            root._session.close_leg(self.key, reason, data, time.monotonic_ns(), linger_ns)
-
-        self._driver.run(leave)
+        """End the membership or the invitation. Under the lock, inside ``run``."""
+        root = self._root
+        if self._pending:
+            root.cancel_invitation(self)
+        if self.is_active:
+            root._remember(self, reason)
+        root._legs.pop(self.key, None)
+        if abort:
+            self._driver.reset_connection(self.key)
+            root._session.abort_leg(self.key)
+            return
+        linger_ns = int(self._settings.linger * 1e9)
+        root._session.close_leg(self.key, reason, data, time.monotonic_ns(), linger_ns)
 
     def close(
         self,
@@ -756,15 +744,22 @@ class LegEndpoint(EndpointBase):
         reason: EndReason | None = None,
     ) -> None:
         """WSPCloseSocket: expels the leaf, or cancels a pending invitation. Does not wait."""
-        with self._driver.lock:
+        check_disconnect_data(data, MAX_CONNECT_DATA)
+
+        def close() -> None:
             if self._closed:
                 return
             if self._ended is None and not self._failed:
                 self._leave(reason or EndReason.EXPELLED, data, abort=abort)
             self._closed = True
+            if self._holding:
+                self._hold(False)
             if self._ready is not None:
                 self._ready.close()
+            self._driver.changed.notify_all()
             self._driver.waiter.interrupt()
+
+        self._driver.run(close)
 
     def statistics(self) -> Mapping[str, int]:
         """bytes_queued, bytes_sent, messages_dropped."""
