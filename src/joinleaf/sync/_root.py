@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, overload
 
@@ -211,8 +212,9 @@ class Root(Session):
         open_to_all: bool | None,
     ) -> None:
         self._leaves: dict[int, RootLeaf] = {}
-        self._legs: dict[int, RootLeaf] = {}  # by identity of the leg's endpoint
-        self._ended_early: dict[int, EndpointEvent] = {}
+        self._legs: dict[Endpoint, RootLeaf] = {}
+        self._welcomed: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+        self._ended_early: dict[Endpoint, EndpointEvent] = {}
         self._keys = 0
         self._view = 0
         self._joined = threading.Condition()
@@ -452,11 +454,12 @@ class Root(Session):
         with self._joined:
             self._keys += 1
             leaf = RootLeaf(leg, self._keys, request, data, self._expelled)
-            self._legs[id(leg)] = leaf
+            self._legs[leg] = leaf
+            self._welcomed.add(leg)
             self._leaves[leaf.key] = leaf
             self._view += 1
             self._changed(LeafJoined(leaf, self._view))
-            early = self._ended_early.pop(id(leg), None)
+            early = self._ended_early.pop(leg, None)
         if early is not None:
             self._indicated(leg, early)
         return leaf
@@ -474,16 +477,16 @@ class Root(Session):
         if event.kind != c.FD_CLOSE:
             return
         with self._joined:
-            leaf = self._legs.pop(id(endpoint), None)
-            if leaf is None:  # ended before accept has returned
-                self._ended_early[id(endpoint)] = event
-                return
-            self._removed(leaf, str(event.reason or EndReason.LOST), event.data)
+            leaf = self._legs.pop(endpoint, None)
+            if leaf is not None:
+                self._removed(leaf, str(event.reason or EndReason.LOST), event.data)
+            elif endpoint not in self._welcomed:  # ended before accept has returned
+                self._ended_early[endpoint] = event
 
     def _expelled(self, leaf: RootLeaf, data: bytes) -> None:
         """The root closed this leg itself, which no indication tells."""
         with self._joined:
-            self._legs.pop(id(leaf._endpoint), None)
+            self._legs.pop(leaf._endpoint, None)
             self._removed(leaf, str(EndReason.EXPELLED), data)
 
     def _removed(self, leaf: RootLeaf, reason: str, data: bytes) -> None:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, repeat
+from itertools import chain, count, repeat
+from operator import length_hint
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -40,12 +41,14 @@ class Session:
     def __init__(self, endpoint: Endpoint, address: SessionAddress) -> None:
         self._endpoint = endpoint
         self._address = address
-        self._waiting: Iterator[Message] = iter(())
-        self._left = 0
+        self._payloads: Iterator[bytes] = iter(())  # of the batch being handed out
+        self._waiting: Iterator[Message] = iter(())  # the same as messages
+        self._gaps: dict[Address, int] = {}  # missing before the next message of a sender
         self._ready: ReadySignal | None = None
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._news = threading.Condition()
         self._over = False
+        self._end_told = False
         endpoint.subscribe(self._indicated)
 
     # What it is
@@ -127,12 +130,9 @@ class Session:
             deadline = None if timeout is None else time.monotonic() + timeout
             while message is None:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                batch = self._next_batch(left)
-                self._waiting, self._left = self._as_messages(batch), len(batch.messages)
+                self._unpack(self._next_batch(left))
                 message = next(self._waiting, None)
-        self._left -= 1
-        if self._ready is not None:
-            self._ready.set(self._left > 0)
+        self._show_readiness()
         return message
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:
@@ -142,9 +142,7 @@ class Session:
         """
         rest = list(self._waiting)
         if rest:
-            self._left = 0
-            if self._ready is not None:
-                self._ready.set(False)
+            self._show_readiness()
             first = rest[0]
             return Batch(
                 [message.data for message in rest],
@@ -153,7 +151,10 @@ class Session:
                 int(first.time * 1e9),
                 first.gap,
             )
-        return self._next_batch(timeout)
+        batch = self._next_batch(timeout)
+        if self._gaps:
+            batch.gap += self._gaps.pop(batch.sender, 0)
+        return batch
 
     def _next_batch(self, timeout: float | None) -> Batch:
         try:
@@ -165,15 +166,23 @@ class Session:
             self._tell(MessagesLost(batch.sender, first, batch.gap))
         return batch
 
-    @staticmethod
-    def _as_messages(batch: Batch) -> Iterator[Message]:
+    def _unpack(self, batch: Batch) -> None:
         """Message objects without a line of Python for each."""
         numbers = count(batch.sequence) if batch.sequence >= 0 else repeat(-1)
         seconds = repeat(batch.time_ns / 1e9)
-        if not batch.gap:
-            return map(Message, batch.messages, repeat(batch.sender), numbers, seconds)
-        gaps = iter([batch.gap, *([0] * (len(batch.messages) - 1))])
-        return map(Message, batch.messages, repeat(batch.sender), numbers, seconds, gaps)
+        gap = batch.gap
+        if gap or self._gaps:
+            gap += self._gaps.pop(batch.sender, 0)
+            if not batch.messages:
+                self._gaps[batch.sender] = gap
+        gaps = chain((gap,), repeat(0))
+        self._payloads = iter(batch.messages)
+        self._waiting = map(Message, self._payloads, repeat(batch.sender), numbers, seconds, gaps)
+
+    def _show_readiness(self) -> None:
+        """Whether messages of the last batch are left, for who watches ``fileno``."""
+        if self._ready is not None:
+            self._ready.set(length_hint(self._payloads) > 0)
 
     def __iter__(self) -> Iterator[Message]:
         """Messages until the session ends in order.
@@ -181,14 +190,16 @@ class Session:
         Raises:
             SessionBrokenError: It broke.
         """
-        while True:
-            rest, self._waiting, self._left = self._waiting, iter(()), 0
-            yield from rest
-            try:
-                batch = self._next_batch(None)
-            except SessionClosedError:
-                return
-            yield from self._as_messages(batch)
+        try:
+            while True:
+                yield from self._waiting  # what a loop that is left leaves is received next
+                try:
+                    self._unpack(self._next_batch(None))
+                except SessionClosedError:
+                    return
+                self._show_readiness()
+        finally:
+            self._show_readiness()
 
     def fileno(self) -> int:
         """A descriptor that is readable whenever something can be received.
@@ -201,7 +212,7 @@ class Session:
             return fd
         if self._ready is None:
             self._ready = ReadySignal(fd)
-            self._ready.set(self._left > 0)
+            self._show_readiness()
         return self._ready.fileno()
 
     # Events
@@ -235,11 +246,18 @@ class Session:
             self._events.append(event)
             self._news.notify_all()
 
+    def _tell_end(self, event: SessionEnded) -> None:
+        with self._news:
+            if not self._end_told:
+                self._end_told = True
+                self._tell(event)
+            self._news.notify_all()
+
     def _indicated(self, endpoint: Endpoint, event: EndpointEvent) -> None:
         if endpoint is not self._endpoint:
             return
         if event.kind == c.FD_CLOSE:
-            self._tell(SessionEnded(str(event.reason or EndReason.LOST), event.data))
+            self._tell_end(SessionEnded(str(event.reason or EndReason.LOST), event.data))
         elif event.kind == c.FD_QOS:
             self._tell(QosChanged(endpoint.qos))
 
@@ -260,7 +278,7 @@ class Session:
             self._call(lambda: self._endpoint.close(data=data, abort=abort, linger=timeout))
             if self._ready is not None:
                 self._ready.close()
-            self._tell(SessionEnded(str(EndReason.CLOSED)))
+            self._tell_end(SessionEnded(str(EndReason.CLOSED)))
 
     def __enter__(self) -> Self:
         return self
