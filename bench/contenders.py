@@ -347,6 +347,10 @@ class AsyncioSender:
                     writer.write(frame)
             for writer in self.writers:
                 await writer.drain()
+        for writer in self.writers:  # drain() is content with a little left, but no loop runs then
+            writer.transport.set_write_buffer_limits(0)
+            await writer.drain()
+            writer.transport.set_write_buffer_limits()
 
     def ask(self, count: int, interval_s: float, size: int) -> list[int]:
         return self.runner.run(self._ask(count, interval_s, size))
