@@ -70,6 +70,10 @@ BEATS_PER_BOUND: Final = 4
 SHORTEST_BEAT_NS: Final = 50_000_000
 """However small a bound the peer claims, it makes this end send no oftener than that."""
 
+LONGEST_CLAIM_NS: Final = 60 * SECOND
+"""An asker beats by its own bound until it knows the answerer's; a silent one that claims a longer
+bound than this would hold its place in the queue for ever."""
+
 _BEAT: Final = control_frame(Kind.BEAT)
 
 
@@ -382,7 +386,8 @@ class Association:
         It knows once the answer has come, which the first word of the new member shows.
         """
         if not self._heard_as_member and not self.asker and self.request is not None:
-            return max(self.dead_after_ns, self.request.dead_after_ms * 1_000_000)
+            claimed_ns = min(self.request.dead_after_ms * 1_000_000, LONGEST_CLAIM_NS)
+            return max(self.dead_after_ns, claimed_ns)
         return self.dead_after_ns
 
     def _deadline(self) -> list[Event]:
@@ -460,6 +465,8 @@ class Association:
             return self.refuse(
                 Refusal(WSAEOPNOTSUPP, f"{what} not understood; this end speaks version {VERSION}")
             )
+        if kind == Kind.JOIN and (problem := self._too_small(request.max_message)):
+            return self.refuse(Refusal(WSAEOPNOTSUPP, problem))
         self.request = request
         self._learn(request.dead_after_ms, request.max_message)
         self.deadline_ns = None  # the asker's patience counts now
@@ -473,6 +480,9 @@ class Association:
             raise RemoteProtocolError("an answer without the session's facts, or with too many")
         if answer.qos is not None:
             answer.qos.qos()
+        if answer.facts is None and (problem := self._too_small(answer.max_message)):
+            self._failure = JoinFailed(WSAEOPNOTSUPP, problem)
+            return self._end(LegInput.REFUSED, EndReason.REFUSED)
         self._learn(answer.dead_after_ms, answer.max_message)
         self.reading_ns = now_ns
         return self._become_member(
@@ -480,6 +490,19 @@ class Association:
                 JoinSucceeded(answer) if isinstance(event, JoinSucceeded) else event
                 for event in self._step(LegInput.ACCEPTED)
             ]
+        )
+
+    def _too_small(self, leaf_max_message: int) -> str:
+        """Why a leaf cannot take part whose messages may not be as long as the root's; or "".
+
+        The root's limit is the session's: one leaf must not shrink everybody's messages, nor break
+        at the first long one.
+        """
+        if leaf_max_message >= self.max_message:
+            return ""
+        return (
+            f"messages of this session have up to {self.max_message} bytes and the leaf takes "
+            f"{leaf_max_message}: raise its max_message, or lower the root's"
         )
 
     def _learn(self, dead_after_ms: int, max_message: int) -> None:

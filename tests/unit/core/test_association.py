@@ -332,12 +332,30 @@ def test_a_member_may_send_longer_bodies_than_a_stranger() -> None:
 
 
 def test_what_the_peer_takes_is_learnt_and_never_more_than_this_end_takes() -> None:
-    for limit, expected in ((1 << 10, 1 << 10), (1 << 30, 1 << 20)):
-        leg = in_state(S.OPENED)
-        feed(
-            leg, control_frame(Kind.JOIN, encode(msgspec.structs.replace(JOIN, max_message=limit)))
-        )
-        assert leg.peer_max_message == expected
+    leg = in_state(S.OPENED)
+    feed(leg, control_frame(Kind.JOIN, encode(msgspec.structs.replace(JOIN, max_message=1 << 30))))
+    assert leg.peer_max_message == 1 << 20
+    leaf = in_state(S.ASKED)
+    feed(
+        leaf,
+        control_frame(Kind.ACCEPT, encode(msgspec.structs.replace(ANSWER, max_message=1 << 10))),
+    )
+    assert leaf.peer_max_message == 1 << 10
+
+
+def test_a_leaf_that_takes_shorter_messages_than_the_session_has_is_refused_with_the_numbers() -> (
+    None
+):
+    leg = in_state(S.OPENED)
+    events = feed(
+        leg, control_frame(Kind.JOIN, encode(msgspec.structs.replace(JOIN, max_message=1 << 10)))
+    )
+    assert events == [Dropped(flush=True)]
+    kind, body = sent(leg)[0]
+    refusal = decode(Refusal, body)
+    assert (kind, refusal.code) == (Kind.REFUSE, WSAEOPNOTSUPP)
+    assert "1048576" in refusal.message
+    assert "1024" in refusal.message
 
 
 @pytest.mark.parametrize(
@@ -511,6 +529,14 @@ def test_an_asker_with_a_longer_bound_is_not_taken_for_dead_as_soon_as_it_is_adm
     leg.admit(ANSWER)
     leg.tick(60 * SECOND)
     assert leg.state is S.ENDED  # one that never says a word is dead by its own bound
+
+
+def test_an_asker_cannot_hold_its_place_by_claiming_a_bound_of_weeks() -> None:
+    leg = in_state(S.OPENED)
+    weeks = msgspec.structs.replace(JOIN, dead_after_ms=1 << 32)
+    feed(leg, control_frame(Kind.JOIN, encode(weeks)))
+    assert leg.tick(60 * SECOND - 1) == []
+    assert leg.tick(60 * SECOND) == [Withdrawn(EndReason.TIMED_OUT), Dropped(flush=False)]
 
 
 def test_leave_that_is_not_answered_ends_at_the_deadline() -> None:
