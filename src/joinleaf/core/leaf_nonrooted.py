@@ -2,7 +2,8 @@
 
 Nobody answers such a join but this host's own network stack, so nothing here waits for a peer and
 no membership is ended by one. What can happen is that the stack forgets it, because the interface
-goes, or that nothing can arrive, because it is down. The member is then CUT_OFF, still a member in name, and is renewed.
+goes, or that nothing can arrive, because it is down. The member is then CUT_OFF, still a member in
+name, and is renewed.
 
 What is not here: roles of the data plane (a sender only has no membership, nothing more is decided
 about it), and whether a join was a blocking one: REPORT says that it has an outcome, and the owner

@@ -407,8 +407,10 @@ class Endpoint(Protocol):
         ...
 
     def shutdown(self, how: int, *, data: bytes = b"") -> None:
-        """WSPShutdown and WSPSendDisconnect: SD_RECEIVE, SD_SEND or SD_BOTH; on a c_root the
-        last two dissolve the session. Never waits."""
+        """WSPShutdown and WSPSendDisconnect: SD_RECEIVE, SD_SEND or SD_BOTH; never waits.
+
+        On a c_root the last two dissolve the session.
+        """
         ...
 
     def close(
@@ -434,8 +436,11 @@ class Endpoint(Protocol):
         ...
 
     def ioctl(self, code: int, value: Any = None) -> Any:
-        """WSPIoctl: SIO_MULTIPOINT_LOOPBACK (bool), SIO_MULTICAST_SCOPE (int), SIO_SET_QOS
-        (Qos), SIO_GET_QOS, FIONREAD... WSAEINVAL for an unknown or inapplicable code."""
+        """WSPIoctl; WSAEINVAL for an unknown or inapplicable code.
+
+        SIO_MULTIPOINT_LOOPBACK (bool), SIO_MULTICAST_SCOPE (int), SIO_SET_QOS (Qos), SIO_GET_QOS,
+        FIONREAD (int), ...
+        """
         ...
 
     def get_option(self, option: int) -> Any:
