@@ -52,6 +52,10 @@ __all__ = ["LeafNode", "ListeningLeaf", "Manners", "Node", "RootNode", "World"]
 
 ROOT_PORT: Final = 7400
 LEAF_PORT: Final = 7500
+LEAF_PORTS: Final = 64
+"""A listening leaf has this many ports, and a root takes the next for each invitation: memberships
+one after the other then differ in address, which is all that a told gap says of its sender."""
+
 SMALL: Final = 48
 LONG: Final = 30_000
 BATCH_BYTES: Final = 200_000
@@ -390,7 +394,8 @@ class RootNode(Answering, Node):
             return
         self.machine.handle(RootInput.INVITE)
         key, token = self.driver.new_key(), self.token()
-        target, deadline_ns = Address(host, LEAF_PORT), self.now_ns + self.manners.patience_ns
+        target = Address(host, LEAF_PORT + key % LEAF_PORTS)
+        deadline_ns = self.now_ns + self.manners.patience_ns
         self.core.invite(
             key,
             target,
@@ -571,7 +576,8 @@ class ListeningLeaf(Answering, Node):
         self.machine = LeafMachine()
         self.machine.handle(LeafInput.LISTEN)
         self._joined = joined
-        world.network.listen(Address(host, LEAF_PORT), self.driver.take)
+        for port in range(LEAF_PORT, LEAF_PORT + LEAF_PORTS):
+            world.network.listen(Address(host, port), self.driver.take)
 
     def admit(self, key: int, request: JoinRequest) -> None:
         """Yes."""

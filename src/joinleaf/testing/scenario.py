@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from joinleaf.spi.provider import JoinRole, Settings, SlowPolicy
@@ -87,7 +87,8 @@ def draw(seed: int) -> Scenario:
         # At most one leaf is asked to be the d_root, and only where the root leaves it that part.
         chosen = dice.random() < 0.6 and root.manners.rooted and not root.manners.d_root
         for number in range(dice.choice((3, 6, 10, 14))):
-            manners = _leaf(dice, most_ms, d_root=chosen and not number)
+            least = root.manners.settings.max_message
+            manners = _leaf(dice, most_ms, least, d_root=chosen and not number)
             host = f"leaf{len(leaves)}"
             leaves.append(LeafPlan(host, root.host, dice.random() < invited, manners))
     stormy = _streams(dice, most_ms)
@@ -133,9 +134,11 @@ def _root(dice: random.Random, most_ms: int) -> Manners:
     )
 
 
-def _leaf(dice: random.Random, most_ms: int, *, d_root: bool) -> Manners:
+def _leaf(dice: random.Random, most_ms: int, least: int, *, d_root: bool) -> Manners:
+    """A leaf must take messages as long as its root's, or it is not let in."""
+    settings = _settings(dice, most_ms)
     return Manners(
-        settings=_settings(dice, most_ms),
+        settings=replace(settings, max_message=max(settings.max_message, least)),
         d_root=d_root,
         role=dice.choice(ROLES),
         reject=dice.choice((0.0, 0.2)),
