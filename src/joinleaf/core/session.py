@@ -368,9 +368,14 @@ class Session:
             if due is not None and due <= now_ns:
                 self.process(key, leg.association.tick(now_ns))
 
-    def next_deadline_ns(self) -> int | None:
-        """When ``tick`` has something to do."""
-        times = (leg.association.next_deadline_ns() for leg in self.legs.values())
+    def next_deadline_ns(self, keys: Iterable[int] | None = None) -> int | None:
+        """When ``tick`` has something to do; for some legs only, if their keys are given."""
+        legs = (
+            self.legs.values()
+            if keys is None
+            else [leg for key in keys if (leg := self.legs.get(key)) is not None]
+        )
+        times = (leg.association.next_deadline_ns() for leg in legs)
         return min((time for time in times if time is not None), default=None)
 
     # Events of legs
