@@ -24,7 +24,7 @@ from bench.contenders import PATIENCE_S
 from bench.record import print_table, spread
 from joinleaf.core.wire.control import VERSION, Request, encode
 from joinleaf.core.wire.frames import Kind, control_frame
-from joinleaf.spi.provider import JoinRole
+from joinleaf.spi.provider import JoinRole, Settings
 
 __all__ = ["run"]
 
@@ -106,7 +106,7 @@ def _request() -> bytes:
         incarnation=os.urandom(16),
         role=JoinRole.BOTH,
         dead_after_ms=int(PATIENCE_S * 1000),
-        max_message=1 << 20,
+        max_message=Settings().max_message,
         d_root=False,
         name="joiner",
     )

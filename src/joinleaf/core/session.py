@@ -216,6 +216,9 @@ class Session:
         legs: Every association that has not been given back, by key.
         out: Outputs, oldest first; the owner takes them.
         dirty: Keys of legs with something to send, in order.
+        touched: Keys of legs that the application or a clock did something to, which may have
+            brought their deadlines forward; the owner clears it. What the network does to a leg's
+            deadlines shows in an output.
         counters: Named counts.
     """
 
@@ -228,6 +231,7 @@ class Session:
         self.queue: dict[int, None] = {}
         self.out: deque[Output] = deque()
         self.dirty: dict[int, None] = {}
+        self.touched: dict[int, None] = {}
         self.counters: dict[str, int] = {}
         self.backlog = settings.backlog
         self._half_open: dict[int, None] = {}
@@ -285,6 +289,7 @@ class Session:
             )
         )
         self.legs[key] = leg
+        self.touched[key] = None
         return leg
 
     def connected(self, key: int, now_ns: int) -> None:
@@ -381,8 +386,13 @@ class Session:
     # Events of legs
 
     def process(self, key: int, events: Iterable[Event], wall_ns: int = 0) -> None:
-        """Turn a leg's events into outputs; a breach found here ends the leg as well."""
+        """Turn a leg's events into outputs; a breach found here ends the leg as well.
+
+        ``wall_ns`` dates received bytes, and is 0 for all else.
+        """
         leg = self.legs[key]
+        if not wall_ns:
+            self.touched[key] = None
         try:
             for event in events:
                 self._event(key, leg, event, wall_ns)

@@ -351,7 +351,8 @@ class StreamDriver:
                 finally:
                     callbacks = self.settle()
                     if clocks:
-                        self._schedule()
+                        self._schedule(self.session.touched)
+                    self.session.touched.clear()
         finally:
             for callback in callbacks:
                 callback()
