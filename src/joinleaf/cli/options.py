@@ -1,0 +1,86 @@
+"""Options that several verbs share, each with its environment variable."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from joinleaf.spi.qos import parse_rate
+
+__all__ = [
+    "Interface",
+    "Json",
+    "MaxWait",
+    "Open",
+    "OwnName",
+    "Quiet",
+    "Rate",
+    "Verbose",
+    "bytes_per_s",
+]
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", envvar="JOINLEAF_JSON", help="JSON lines on standard output."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", envvar="JOINLEAF_QUIET", help="Say nothing but errors."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, envvar="JOINLEAF_VERBOSE", help="Say more; twice: all."
+    ),
+]
+Interface = Annotated[
+    str | None,
+    typer.Option(
+        "--interface",
+        envvar="JOINLEAF_INTERFACE",
+        metavar="NAME",
+        help="Network interface to use: name, index or address. Default: the system chooses.",
+    ),
+]
+Open = Annotated[
+    bool,
+    typer.Option(
+        "--open",
+        envvar="JOINLEAF_OPEN",
+        help="Serve other hosts, and admit everybody. Nothing is encrypted yet.",
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        envvar="JOINLEAF_RATE",
+        metavar="RATE",
+        help="Send no faster than this: 200M is 200 million bits per second, 25MB/s are bytes.",
+    ),
+]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(
+        "--max-wait",
+        envvar="JOINLEAF_MAX_WAIT",
+        metavar="SECONDS",
+        min=0,
+        help="Wait no longer than this for the leaves, then start with those there are.",
+    ),
+]
+OwnName = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        envvar="JOINLEAF_AS",
+        metavar="NAME",
+        help="What to be called at the other side. Default: host name and process number.",
+    ),
+]
+
+
+def bytes_per_s(rate: str | None) -> int | None:
+    """The rate option's value. ValueError, with the forms there are, if it is none."""
+    return None if rate is None else parse_rate(rate)

@@ -1,0 +1,193 @@
+"""How a sending looks: a table with one row per leaf on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from joinleaf.cli import units
+from joinleaf.cli.output import Talk
+from joinleaf.transfer import LeafProgress, LeafState, SendProgress, TransferResult
+
+__all__ = ["SendView"]
+
+_LINE_EVERY_S: Final = 5.0  # between plain lines of progress
+_EVENT_EVERY_S: Final = 1.0  # between JSON lines of progress
+_ROWS_KEPT_FREE: Final = 6  # of the terminal's height, for everything but leaves
+
+_STYLES: Final = {
+    LeafState.WAITING: "dim",
+    LeafState.RECEIVING: "cyan",
+    LeafState.VERIFYING: "cyan",
+    LeafState.VERIFIED: "green",
+    LeafState.FAILED: "red",
+    LeafState.GONE: "red",
+}
+
+
+class SendView:
+    """Shows ``SendProgress`` as it comes; a context manager that cleans the terminal up."""
+
+    def __init__(self, talk: Talk, *, keys: bool = False) -> None:
+        self._talk = talk
+        self._keys = keys
+        self._live = Live(console=talk.console, auto_refresh=False, transient=True)
+        self._states: dict[str, LeafState] = {}
+        self._line_s = self._event_s = time.monotonic()
+
+    def __enter__(self) -> SendView:
+        if self._talk.live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def show(self, progress: SendProgress) -> None:
+        """Bring the picture up to date."""
+        now = time.monotonic()
+        if self._talk.live:
+            self._live.update(self._picture(progress), refresh=True)
+        else:
+            self._tell_changes(progress)
+            if now - self._line_s >= _LINE_EVERY_S:
+                self._line_s = now
+                self._talk.say(_status(progress))
+        if now - self._event_s >= _EVENT_EVERY_S:
+            self._event_s = now
+            self._talk.event("progress", **progress.as_dict())
+
+    def _tell_changes(self, progress: SendProgress) -> None:
+        for leaf in progress.leaves:
+            if self._states.get(leaf.address) is not leaf.state:
+                self._states[leaf.address] = leaf.state
+                if leaf.state not in (LeafState.WAITING, LeafState.VERIFYING):
+                    self._talk.say(f"{_who(leaf)}: {_words(leaf)}")
+
+    def _picture(self, progress: SendProgress) -> RenderableType:
+        parts: list[RenderableType] = []
+        if progress.leaves:
+            parts.append(self._table(progress))
+        parts.append(Text(_status(progress), style="bold"))
+        if self._keys and progress.phase == "waiting" and progress.leaves:
+            parts.append(Text("press Enter or s to start with those who are here", style="dim"))
+        return Group(*parts)
+
+    def _table(self, progress: SendProgress) -> RenderableType:
+        room = max(3, self._talk.console.height - _ROWS_KEPT_FREE)
+        leaves = list(progress.leaves)
+        if len(leaves) > room:  # those under way are worth more than those that are done
+            leaves.sort(key=lambda leaf: leaf.state is LeafState.VERIFIED)
+        table = Table.grid(padding=(0, 2))
+        for number in range(len(_HEADERS)):
+            table.add_column(justify="left" if number < _FIRST_NUMBER else "right", no_wrap=True)
+        table.add_row(*(Text(header, style="dim") for header in _HEADERS))
+        for leaf in leaves[:room]:
+            table.add_row(*_cells(leaf))
+        if len(leaves) > room:
+            table.add_row(Text(f"and {len(leaves) - room} more", style="dim"))
+        return table
+
+    def verdict(self, result: TransferResult) -> None:
+        """The end: a line per leaf, then the sum."""
+        self._live.stop()
+        if not self._talk.talks:
+            return
+        for notice in result.notices[:10]:
+            self._talk.say(f"left out: {units.clean(notice)}", "yellow")
+        if len(result.notices) > 10:
+            self._talk.say(f"left out: {len(result.notices) - 10} more", "yellow")
+        for failure in result.failures[:10]:
+            self._talk.say(f"{units.clean(failure.path)}: {failure.reason}", "red")
+        table = Table.grid(padding=(0, 2))
+        for leaf in result.leaves:
+            style = _STYLES[leaf.state]
+            table.add_row(
+                Text(units.clean(leaf.name or "unnamed")),
+                Text(leaf.address, style="dim"),
+                Text(_words(leaf), style=style, overflow="fold"),
+            )
+        self._talk.console.print(table, soft_wrap=True)
+        self._talk.say(_sum(result), "bold green" if result.ok else "bold red")
+
+
+_HEADERS: Final = ("leaf", "address", "state", "", "", "rate", "left")
+_FIRST_NUMBER: Final = 4  # columns from here on hold numbers
+
+
+def _cells(leaf: LeafProgress) -> tuple[RenderableType, ...]:
+    known = leaf.bytes_total is not None
+    bar: RenderableType = ""
+    if known and leaf.state is not LeafState.WAITING:
+        bar = ProgressBar(total=max(1, leaf.bytes_total or 0), completed=_bar(leaf), width=20)
+    moving = leaf.state is LeafState.RECEIVING
+    share = units.percent(leaf.bytes_done, leaf.bytes_total)
+    return (
+        Text(units.clean(leaf.name or "unnamed")),
+        Text(leaf.address, style="dim"),
+        Text(str(leaf.state), style=_STYLES[leaf.state]),
+        bar,
+        Text(share if known else units.size(leaf.bytes_done)),
+        Text(units.rate(leaf.rate) if moving else ""),
+        Text(units.duration(leaf.eta) if moving and leaf.eta is not None else ""),
+    )
+
+
+def _bar(leaf: LeafProgress) -> int:
+    # An empty object is complete, and a bar of nothing looks like a failure.
+    return leaf.bytes_done if leaf.bytes_total else int(leaf.state is LeafState.VERIFIED)
+
+
+def _status(progress: SendProgress) -> str:
+    here = len(progress.leaves)
+    name = units.clean(progress.name)
+    if progress.phase == "waiting":
+        answered = sum(leaf.state is not LeafState.GONE for leaf in progress.leaves)
+        return f"{answered} of {units.count(progress.expected, 'leaf', 'leaves')} joined"
+    done = sum(leaf.ok for leaf in progress.leaves)
+    have = f"{done} of {units.count(max(here, progress.expected), 'leaf', 'leaves')} verified"
+    if progress.phase == "lingering":
+        return f"{name}: {have}; waiting a moment for those that are gone"
+    share = units.percent(progress.bytes_read, progress.bytes_total)
+    if progress.bytes_total is None:
+        share = units.size(progress.bytes_read)
+    return f"{name}: {share} sent, {units.rate(progress.rate)}; {have}"
+
+
+def _who(leaf: LeafProgress) -> str:
+    return f"{units.clean(leaf.name or 'unnamed')} ({leaf.address})"
+
+
+def _words(leaf: LeafProgress) -> str:
+    reason = units.clean(leaf.reason)
+    if leaf.state is LeafState.VERIFIED:
+        return "verified by digest" + (
+            f" (was gone {units.count(leaf.returns, 'time')})" if leaf.returns else ""
+        )
+    if leaf.state is LeafState.FAILED and not reason and leaf.failures:
+        first = leaf.failures[0]
+        more = f" and {len(leaf.failures) - 1} more" if len(leaf.failures) > 1 else ""
+        reason = f"{units.clean(first.path)}: {units.clean(first.reason)}{more}"
+    return f"{leaf.state}: {reason}" if reason else str(leaf.state)
+
+
+def _sum(result: TransferResult) -> str:
+    total = len(result.leaves) + result.absent
+    text = (
+        f"{result.verified} of {units.count(total, 'leaf', 'leaves')} "
+        f"{'has' if result.verified == 1 else 'have'} {units.clean(result.name)}, verified: "
+        f"{units.size(result.size)} in {units.duration(result.seconds)}"
+    )
+    if result.seconds > 0 and result.bytes_sent:
+        text += f", {units.rate(result.bytes_sent / result.seconds)} sent"
+    if result.absent:
+        text += f"; {result.absent} never came"
+    if result.cancelled:
+        text += "; interrupted"
+    return text + (f"\nsha256 {result.sha256}" if result.sha256 else "")

@@ -1,0 +1,89 @@
+"""Where a root listens, who may come, and the address that others reach it at."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from joinleaf.cli.running import UsageError
+from joinleaf.drivers.interfaces import find_interface, list_interfaces, route_source
+from joinleaf.errors import SpiError
+from joinleaf.spi.codes import session_error
+from joinleaf.values import Address, SessionAddress
+
+__all__ = ["DEFAULT_PORT", "local_on", "reachable", "served"]
+
+DEFAULT_PORT: Final = 7400
+
+# An address set aside for documentation: asking for the route to it tells the way to the rest of
+# the world, and sends nothing.
+_ELSEWHERE: Final = ipaddress.ip_address("192.0.2.1")
+
+
+def served(address: str | None, *, open_to_all: bool, interface: str | None) -> SessionAddress:
+    """The address to listen on.
+
+    Without one: loopback, and every interface with ``--open``.
+
+    Raises:
+        UsageError: It can be reached from other hosts, and nobody was told whom to admit.
+        ValueError: It is no address, or not one of a rooted session.
+        SessionOSError: There is no such interface.
+    """
+    if address is None:
+        host = "" if open_to_all else "127.0.0.1"
+        where = SessionAddress("jl", Address(host, DEFAULT_PORT))
+    else:
+        where = SessionAddress.parse(address)
+    if interface is not None and (address is None or where.address.is_any):
+        host = _address_on(interface, 4)
+        where = SessionAddress(where.scheme, Address(host, where.address.port), "", where.options)
+    local = where.scheme == "mem" or where.address.is_loopback
+    if not (open_to_all or local):
+        raise UsageError(
+            f"{where} can be reached from other hosts, and nothing says whom to admit: "
+            "add --open to admit everybody (nothing is encrypted yet)"
+        )
+    return where
+
+
+def local_on(interface: str | None, peer: Address) -> Address | None:
+    """What a leaf binds to, to leave by that interface; None: the system chooses."""
+    if interface is None:
+        return None
+    version = peer.ip.version if peer.ip is not None else 4
+    return Address(_address_on(interface, version), 0)
+
+
+def _address_on(interface: str, version: int) -> str:
+    try:
+        found = find_interface(interface)
+    except SpiError as error:
+        raise session_error(error) from error
+    for address in found.addresses:
+        if address.version == version and not address.is_link_local:
+            return str(address)
+    for address in found.addresses:
+        if not address.is_link_local:
+            return str(address)
+    raise UsageError(f"interface {found} has no address to listen on or to leave from")
+
+
+def reachable(where: SessionAddress) -> list[SessionAddress]:
+    """Addresses that others reach a root at, the most likely one first; never the wildcard."""
+    if not where.address.is_any:
+        return [where]
+    only_ipv4 = where.address.host == "0.0.0.0"
+    hosts = [
+        address
+        for interface in list_interfaces()
+        if interface.up and not interface.loopback
+        for address in interface.addresses
+        if not (address.is_link_local or (only_ipv4 and address.version == 6))
+    ]
+    main = route_source(_ELSEWHERE)
+    hosts.sort(key=lambda address: (address != main, address.version))
+    return [
+        SessionAddress(where.scheme, Address(str(host), where.address.port), "", where.options)
+        for host in hosts or [ipaddress.ip_address("127.0.0.1")]
+    ]
