@@ -14,7 +14,7 @@ from joinleaf.testing import simulate
 from joinleaf.testing.__main__ import main
 from joinleaf.testing.scenario import draw
 
-FRESH_SEEDS = 12
+FRESH_SEEDS = 10
 
 
 def first_seed() -> int:
@@ -44,10 +44,10 @@ def test_a_fresh_seed_finds_nothing(seed: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
-    assert simulate(3).digest == simulate(3).digest != simulate(4).digest
+    assert simulate(16).digest == simulate(16).digest != simulate(19).digest
 
 
-@pytest.mark.parametrize("seed", [3, 21])
+@pytest.mark.parametrize("seed", [22, 29])
 def test_a_trace_does_not_depend_on_the_order_of_hashes(seed: int) -> None:
     source = str(Path(joinleaf.__file__).parents[1])
     lines = [
@@ -68,10 +68,10 @@ def test_a_trace_does_not_depend_on_the_order_of_hashes(seed: int) -> None:
 def test_the_command_replays_a_seed_and_prints_its_trace(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["--seed", "3", "--trace"]) == 0
+    assert main(["--seed", "19", "--trace"]) == 0
     printed = capsys.readouterr().out
     assert "LegJoined" in printed
-    assert f"trace {simulate(3).digest}" in printed
+    assert f"trace {simulate(19).digest}" in printed
 
 
 def test_seeds_differ_in_what_they_draw() -> None:

@@ -215,14 +215,16 @@ class Answering:
 
     def consider_soon(self) -> None:
         """Accept after a while."""
-        self.later(self.dice.randint(0, 150) * MILLISECOND, self.consider)
+        self.later(
+            self.dice.randint(0, 15 if self.world.calm else 150) * MILLISECOND, self.consider
+        )
 
     def consider(self) -> None:
         """Take up the first request; decide at once, later, or not yet."""
         if (offered := self.core.offer()) is None:
             return
         key, request = offered
-        if self.dice.random() < 0.5:
+        if self.dice.random() < 0.5 and not self.world.calm:
             self.later(self.dice.randint(0, 200) * MILLISECOND, lambda: self.decide(key, request))
         else:
             self.decide(key, request)
@@ -232,8 +234,8 @@ class Answering:
         leg = self.core.legs.get(key)
         if leg is None or leg.association.state is not LegState.OFFERED:
             return
-        dice = self.dice.random()
-        if dice < self.manners.reject and not self.world.calm:
+        dice = 1.0 if self.world.calm else self.dice.random()
+        if dice < self.manners.reject:
             self.world.ledger.decided(request.data, False, b"no " + request.data)
             self.core.reject(key, Reject(b"no " + request.data, "not you"))
         elif dice < self.manners.reject + self.manners.defer:

@@ -290,7 +290,7 @@ class Simulation:
         self._late_deaths_from_ns = network.clock.now_ns
         self._run(2 * SECOND)
         self.quiet = True
-        self._run(scenario.bound_ns + 2 * SECOND)
+        self._run(scenario.bound_ns + 4 * SECOND)  # invitations go out one by one
         self._converged()
         return Result(
             scenario.seed,
