@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from joinleaf.errors import SpiError
 from joinleaf.providers.memory import MemoryProvider
+from joinleaf.providers.memory_hub import Readiness
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
 from joinleaf.spi.provider import (
@@ -580,3 +582,38 @@ def test_commands_know_what_is_queued_and_what_is_not_theirs(world: World) -> No
     assert code_of(lambda: leaf.ioctl(c.SIO_MULTIPOINT_LOOPBACK, True)) == codes.WSAEINVAL
     assert code_of(lambda: leaf.ioctl(c.SIO_MULTICAST_SCOPE, 1)) == codes.WSAEINVAL
     assert code_of(lambda: leaf.ioctl(c.SIO_SET_QOS, "fast")) == codes.WSAEFAULT
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_readiness_is_an_eventfd_or_a_socket_pair(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    if platform == "linux" and sys.platform != "linux":
+        pytest.skip("no eventfd here")
+    monkeypatch.setattr(sys, "platform", platform)
+    readiness = Readiness()
+    for wanted in (False, True, True, False, False, True):
+        readiness.set(wanted)
+        assert bool(select.select([readiness.fd], [], [], 0)[0]) is wanted
+    readiness.close()
+
+
+def test_side_chat_waits_for_its_leaf_and_is_told_when_there_is_room(world: World) -> None:
+    _, leaf, leg = filled(world, SlowPolicy.WAIT)
+    assert code_of(lambda: leg.send_many([b"x"], timeout=0)) == codes.WSAEWOULDBLOCK
+    before = len(world.of(leg, c.FD_WRITE))
+    leaf.receive_many(timeout=0)
+    assert len(world.of(leg, c.FD_WRITE)) == before + 1
+    leg.send_many([b"x"], timeout=0)
+    assert code_of(lambda: leg.send_many([b"x"], to=[leg])) == codes.WSAEOPNOTSUPP
+
+
+def test_an_implicit_name_avoids_one_that_is_taken(world: World) -> None:
+    world.leaf().bind(Address("~1"))
+    leaf = world.leaf()
+    leaf.bind(Address(""))
+    assert leaf.local_address == Address("~2")
+    leaf.subscribe(None)
+    leaf.close()
+    leaf.subscribe(lambda _, __: None)
+    assert code_of(lambda: leaf.ioctl(c.FIONREAD)) == codes.WSAENOTSOCK
