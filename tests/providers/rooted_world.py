@@ -64,14 +64,14 @@ def until(condition: Callable[[], Any], what: str = "", bound: float = BOUND) ->
 class Call:
     """A call under way in a thread; calling this waits for its value or raises its error."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._outcome: list[tuple[Any, BaseException | None]] = []
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(call, arguments), daemon=True)
         self._thread.start()
 
-    def _run(self, call: Callable[[], Any]) -> None:
+    def _run(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
-            self._outcome.append((call(), None))
+            self._outcome.append((call(*arguments), None))
         except BaseException as error:
             self._outcome.append((None, error))
 
@@ -88,9 +88,15 @@ class Call:
         return value
 
 
-def in_thread(call: Callable[[], Any]) -> Call:
+def in_thread(call: Callable[..., Any], *arguments: Any) -> Call:
     """Start a call in a thread."""
-    return Call(call)
+    return Call(call, arguments)
+
+
+def say(sender: Endpoint, messages: list[bytes]) -> None:
+    """Send messages one by one, however long it takes."""
+    for message in messages:
+        sender.send_many([message])
 
 
 def cancelled(call: Call, cancel: Callable[[], Any]) -> None:

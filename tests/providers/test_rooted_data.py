@@ -13,6 +13,7 @@ from tests.providers.rooted_world import (
     cancelled,
     in_thread,
     receive,
+    say,
     until,
 )
 
@@ -81,14 +82,10 @@ def test_in_a_nonrooted_plane_all_hear_all_others_in_the_order_of_each(world: Wo
     leaves = [world.join(root)[0] for _ in range(3)]
     members = [root, *leaves]
     talks = [
-        in_thread(
-            lambda member=member, number=number: [
-                member.send_many([b"%d:%d" % (number, n)]) for n in range(50)
-            ]
-        )
+        in_thread(say, member, [b"%d:%d" % (number, n) for n in range(50)])
         for number, member in enumerate(members)
     ]
-    heard = [in_thread(lambda member=member: receive(member, 150)) for member in members]
+    heard = [in_thread(receive, member, 150) for member in members]
     for talk in talks:
         talk()
     for own, call in enumerate(heard):
@@ -171,7 +168,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(world: World) -> None:
     sizes = (0, 1, 2, 255, 8191, 8192, 65535, 65536, 70_000, BIG, 5 * BIG + 1, 0)
     messages = [bytes([n + 1]) * size for n, size in enumerate(sizes)]
     for sender, receiver in ((root, leaf), (leaf, root)):
-        heard = in_thread(lambda receiver=receiver: receive(receiver, 3 * len(messages)))
+        heard = in_thread(receive, receiver, 3 * len(messages))
         sender.send_many(messages, timeout=BOUND)  # together
         for message in messages:  # one by one, not only as bytes
             sender.send_many([bytearray(message)], timeout=BOUND)
@@ -249,7 +246,7 @@ def test_one_stalled_leaf_does_not_leave_others_with_half_a_message(world: World
     root = world.root()
     stalled, _ = world.join(root)
     leaves = [world.join(root)[0] for _ in range(2)]
-    heard = [in_thread(lambda leaf=leaf: receive(leaf, 32)) for leaf in leaves]
+    heard = [in_thread(receive, leaf, 32) for leaf in leaves]
     sending = in_thread(lambda: root.send_many(CLOGGING))
     for call in heard:
         assert call() == CLOGGING
@@ -288,8 +285,9 @@ def test_a_cancelled_send_whose_batch_is_on_its_way_has_sent_it(world: World) ->
     root = world.root()
     leaf, _ = world.join(root)
     for sender, receiver in ((root, leaf), (leaf, root)):
-        sending = in_thread(lambda sender=sender: sender.send_many([*CLOGGING, b"end"]))
-        until(lambda sender=sender: sender.statistics()["bytes_queued"])
+        sending = in_thread(sender.send_many, [*CLOGGING, b"end"])
+        while not sender.statistics()["bytes_queued"]:
+            assert not sending.done
         assert not sending.done
         cancelled(sending, sender.cancel)
         sending()
@@ -350,7 +348,7 @@ def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(world: World) -> 
     root = world.root(plane="nonrooted", queue_bytes=65536)
     (talker, _), (late, _) = world.join(root), world.join(root)
     at_root = in_thread(lambda: receive(root, 24))
-    sending = in_thread(lambda: [talker.send_many([bytes(BIG)]) for _ in range(24)])
+    sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root._driver.paused)
     assert receive(late, 24) == [bytes(BIG)] * 24
     sending()
@@ -363,7 +361,7 @@ def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(world: World) -> 
 def test_a_full_inbox_holds_the_sender_and_not_joins_or_leaves(world: World) -> None:
     root = world.root()
     talker, _ = world.join(root)
-    sending = in_thread(lambda: [talker.send_many([bytes(BIG)]) for _ in range(24)])
+    sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root.statistics()["bytes_received_waiting"] > BIG)
     other, _ = world.join(root)
     root.send_many([b"still here"])

@@ -90,7 +90,7 @@ def test_two_members_of_one_listener_do_not_mix_their_bytes(world: World) -> Non
         members.append(listener.accept(timeout=BOUND))
         joined()
     payload = [bytes([n % 251]) * 50_000 for n in range(40)]
-    heard = [in_thread(lambda member=member: receive(member, 40)) for member in members]
+    heard = [in_thread(receive, member, 40) for member in members]
     # Further invitations make the listener read at the same time as its members do.
     other = world.root()
     extra = in_thread(lambda: other.join_leaf(listener.local_address, timeout=BOUND))

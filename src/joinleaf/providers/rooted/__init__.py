@@ -18,7 +18,7 @@ from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._leaf import LeafEndpoint
 from joinleaf.providers.rooted._root import LegEndpoint, RootEndpoint
 from joinleaf.spi import constants as c
-from joinleaf.spi.codes import WSAEINVAL
+from joinleaf.spi.codes import WSAEINVAL, spi_error_from_os
 from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
 from joinleaf.spi.provider import Endpoint, Roles, Settings
 from joinleaf.values import SessionAddress
@@ -102,4 +102,7 @@ class RootedProvider:
         ):
             raise SpiError(WSAEINVAL, f"{info.name} does not offer these roles", call="open")
         settings = settings or Settings()
-        return (RootEndpoint if roles.c_root else LeafEndpoint)(info, roles, settings)
+        try:
+            return (RootEndpoint if roles.c_root else LeafEndpoint)(info, roles, settings)
+        except OSError as error:
+            raise spi_error_from_os(error, call="open") from error
