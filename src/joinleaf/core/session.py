@@ -366,8 +366,13 @@ class Session:
             self.process(key, leg.association.abort())
 
     def tick(self, now_ns: int) -> None:
-        """Run every clock that is due."""
+        """Run every clock that is due.
+
+        The owner's one timer is used up by this, whichever leg it was set for, so all legs count
+        as touched: the others' clocks would stand still until something else happened to them.
+        """
         self._now_ns = now_ns
+        self.touched.update(dict.fromkeys(self.legs))
         for key, leg in list(self.legs.items()):
             due = leg.association.next_deadline_ns()
             if due is not None and due <= now_ns:
