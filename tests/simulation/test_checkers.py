@@ -132,7 +132,20 @@ def test_a_core_that_takes_who_is_admitted_for_dead_is_caught(
 ) -> None:
     # Until the asker has read the answer it keeps to its own, perhaps slower, signs of life.
     monkeypatch.setattr(Association, "_bound_ns", lambda self: self.dead_after_ns)
-    assert "died of silence" in failure_of(range(60, 110))
+    assert "died of silence" in failure_of((1008, 1024, 2083, 2406))
+
+
+def test_a_core_whose_clocks_stand_still_after_a_tick_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tick = RootSession.tick
+
+    def last(self: RootSession, now_ns: int) -> None:
+        tick(self, now_ns)
+        self.touched.clear()
+
+    monkeypatch.setattr(RootSession, "tick", last)
+    assert "died of silence" in failure_of((61, 64, 66))
 
 
 def test_a_core_that_lets_a_second_data_root_in_is_caught(

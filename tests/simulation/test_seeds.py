@@ -43,6 +43,13 @@ def test_a_fresh_seed_finds_nothing(seed: int) -> None:
     assert result.counts["settled"] == len(result.scenario.leaves) + len(result.scenario.roots)
 
 
+@pytest.mark.parametrize("seed", [61, 64, 66])
+def test_a_tick_for_one_leg_does_not_stop_the_clocks_of_the_others(seed: int) -> None:
+    # Driven by ``touched`` alone, members died of silence: after a tick only those legs were asked
+    # for their next deadline for which something had been due.
+    assert simulate(seed).counts["settled"]
+
+
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     assert simulate(16).digest == simulate(16).digest != simulate(19).digest
 

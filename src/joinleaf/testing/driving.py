@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import Drop, Leg, Output, RootSession, Session
+from joinleaf.core.session import Arrived, Drop, Leg, Output, RootSession, Session
 from joinleaf.testing.network import SimNetwork
 from joinleaf.testing.streams import StreamEnd
 from joinleaf.values import Address
@@ -57,6 +57,7 @@ class SessionDriver:
         self._flushing: dict[int, None] = {}
         self._next_key = 1
         self._armed_ns: int | None = None
+        self._told: dict[int, None] = {}  # legs whose deadlines may have come forward
         self._pumping = False
 
     @property
@@ -102,6 +103,7 @@ class SessionDriver:
         """Take over the connection of a leg that another driver handed over."""
         end.owner = self
         self._keep(key, end)
+        self._told[key] = None
         self._next_key = max(self._next_key, key + 1)
         self.pump()
         self._read(key, end)
@@ -172,6 +174,7 @@ class SessionDriver:
     def _note_reading(self, key: int) -> None:
         if (leg := self.session.legs.get(key)) is not None:
             leg.association.reading_ns = self.now_ns if self.reading else None
+            self._told[key] = None
 
     def _catch_up(self) -> None:
         for key, end in list(self.ends.items()):
@@ -200,6 +203,8 @@ class SessionDriver:
     def _outputs(self) -> None:
         while self.session.out and self.alive:
             output = self.session.out.popleft()
+            if not isinstance(output, Arrived):
+                self._told[output.key] = None
             if isinstance(output, Drop):
                 self._drop(output.key, output.flush)
             else:
@@ -265,7 +270,11 @@ class SessionDriver:
     # Time
 
     def _arm(self) -> None:
-        due_ns = self.session.next_deadline_ns()
+        """Ask only the legs that something was done to, as the contract of ``touched`` allows."""
+        touched = {**self.session.touched, **self._told}
+        self.session.touched.clear()
+        self._told.clear()
+        due_ns = self.session.next_deadline_ns(touched)
         if due_ns is None or (self._armed_ns is not None and self._armed_ns <= due_ns):
             return
         self._armed_ns = due_ns
