@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from joinleaf.core.association import Association
@@ -152,7 +152,7 @@ class StreamDriver:
 
     Attributes:
         lock: Guards the session and everything of the endpoints that share this driver.
-        changed: Notified after outputs have been dispatched.
+        changed: Notified after outputs other than data have been dispatched.
         waiter: What threads inside a blocking call wait on.
     """
 
@@ -394,9 +394,9 @@ class StreamDriver:
                 self._drop(output.key, flush=output.flush)
             if not isinstance(output, Arrived):
                 touched[output.key] = None
-        self.changed.notify_all()
         self.waiter.interrupt()
-        if touched:
+        if touched:  # who waits in wait_for waits for none of the data
+            self.changed.notify_all()
             self._schedule(touched)
 
     def finish(self) -> None:
@@ -740,12 +740,14 @@ class StreamDriver:
                     return None
                 self.changed.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
-    def drain(self, keys: Iterable[int], deadline: float | None) -> bool:
+    def drain(self, keys: Sequence[int], deadline: float | None) -> bool:
         """Send in this thread until the kernel has taken all that these legs have queued.
 
         Returns:
             False if the time was over before.
         """
+        if self._all_sent(keys):
+            return True
         cancellations = self.cancellations
         blocked = BlockedSockets(keys)
         try:
@@ -771,6 +773,14 @@ class StreamDriver:
                 self._wait(fd, left, mark, write=write)
         finally:
             blocked.close()
+
+    def _all_sent(self, keys: Iterable[int]) -> bool:
+        """The usual case: the kernel has taken everything at once."""
+        with self.lock:
+            legs = self.session.legs
+            return not self.unsettled and not any(
+                key in legs and legs[key].association.outbox.size for key in keys
+            )
 
     def _flush_blocked(self, blocked: BlockedSockets) -> None:
         """Try all of them, and not one after another.

@@ -310,7 +310,10 @@ class EndpointBase:
             if self._cannot_receive:
                 raise SpiError(WSAESHUTDOWN, "receiving was shut down", call="receive")
             self._check_may_receive()
-            batch = self._driver.pump_until(self._take_or_end, timeout, direct=True)
+            with self._driver.lock:
+                batch = self._take()
+            if batch is None:
+                batch = self._driver.pump_until(self._take_or_end, timeout, direct=True)
         if batch is None:
             raise late(timeout, "receive")
         return batch
