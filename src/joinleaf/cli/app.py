@@ -9,9 +9,13 @@ import typer
 
 from joinleaf import __version__
 from joinleaf.cli.exits import ExitCode
+from joinleaf.cli.leaf import leaf
 from joinleaf.cli.output import hush_stdout
+from joinleaf.cli.protocols import protocols
 from joinleaf.cli.receive import receive
+from joinleaf.cli.root import root
 from joinleaf.cli.send import send
+from joinleaf.cli.who import who
 
 __all__ = ["app", "run"]
 
@@ -45,8 +49,8 @@ def _program(
     """The options of the program itself; the verbs have their own."""
 
 
-app.command()(send)
-app.command()(receive)
+for verb in (send, receive, root, leaf, who, protocols):
+    app.command()(verb)
 
 
 def run(arguments: list[str]) -> int:

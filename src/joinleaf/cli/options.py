@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
@@ -16,10 +17,45 @@ __all__ = [
     "OwnName",
     "Quiet",
     "Rate",
+    "Raw",
+    "Role",
+    "RoleOption",
+    "Slow",
     "Verbose",
     "bytes_per_s",
 ]
 
+
+class Slow(enum.StrEnum):
+    """What to do about a leaf that does not keep up."""
+
+    WAIT = "wait"
+    DROP = "drop"
+    EXPEL = "expel"
+
+
+class Role(enum.StrEnum):
+    """Which directions a member takes part in."""
+
+    BOTH = "both"
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+    @property
+    def sends(self) -> bool:
+        """Whether standard input is of use."""
+        return self is not Role.RECEIVER
+
+    @property
+    def receives(self) -> bool:
+        """Whether anything can come."""
+        return self is not Role.SENDER
+
+
+RoleOption = Annotated[
+    Role,
+    typer.Option("--role", envvar="JOINLEAF_ROLE", help="Send, receive, or both."),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", envvar="JOINLEAF_JSON", help="JSON lines on standard output."),
@@ -77,6 +113,12 @@ OwnName = Annotated[
         envvar="JOINLEAF_AS",
         metavar="NAME",
         help="What to be called at the other side. Default: host name and process number.",
+    ),
+]
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw", envvar="JOINLEAF_RAW", help="Chunks of bytes as they come, instead of lines."
     ),
 ]
 

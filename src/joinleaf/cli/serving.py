@@ -35,6 +35,8 @@ def served(address: str | None, *, open_to_all: bool, interface: str | None) -> 
         where = SessionAddress("jl", Address(host, DEFAULT_PORT))
     else:
         where = SessionAddress.parse(address)
+    if where.scheme in ("udp", "ssm"):
+        raise UsageError(f"{where} has no root: every member runs joinleaf leaf {where}")
     if interface is not None and (address is None or where.address.is_any):
         host = _address_on(interface, 4)
         where = SessionAddress(where.scheme, Address(host, where.address.port), "", where.options)
