@@ -380,7 +380,8 @@ class StreamDriver:
                 session.out.clear()
                 callbacks += self._dispatch(outputs)
                 self._after_dispatch(outputs)
-        if isinstance(session, RootSession) and not session.rooted:
+        # What a leaf sends is passed on in a nonrooted plane, and where a leaf is the data root.
+        if isinstance(session, RootSession) and not (session.rooted and session.myself.d_root):
             self.paused = bool(session.over_limit(self._connections))
         self._update_deaf()
         if self.finishing and not self._connections:
