@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = simulate(seed, tell=_tell if options.trace else None)
         except SimulationError as error:
             failures += 1
-            print(error, flush=True)  # noqa: T201  # a program's own output
+            _tell(f"{error}\n")
             if not options.keep_going:
                 traceback.print_exception(error.__cause__)
                 return 1
@@ -37,14 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, count in result.counts.items():
             totals[name] = totals.get(name, 0) + count
         if options.seed is not None:
-            print(f"seed {seed}: {result.scenario}; {result.steps} steps")  # noqa: T201
-            print(f"trace {result.digest}")  # noqa: T201
-    print(f"{number} seeds, {failures} failed; checked {totals}")  # noqa: T201
+            _tell(f"seed {seed}: {result.scenario}; {result.steps} steps\n")
+            _tell(f"trace {result.digest}\n")
+    _tell(f"{number} seeds, {failures} failed; checked {totals}\n")
     return 1 if failures else 0
 
 
 def _tell(line: str) -> None:
     sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
