@@ -761,7 +761,8 @@ class StreamDriver:
                             callbacks = self.settle(arm=False)
                         mark = self.waiter.mark()
                         if blocked:
-                            self._check_not_cancelled(cancellations)
+                            # A close that came before this began waits for peers by itself.
+                            self._check_not_cancelled(-1 if self.finishing else cancellations)
                             fd, write = blocked.wait_on()
                 finally:
                     for callback in callbacks:

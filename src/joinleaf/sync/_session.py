@@ -162,8 +162,7 @@ class Session:
         except SpiError as error:
             raise session_error(error) from error
         if batch.gap:
-            first = batch.sequence if not batch.messages else batch.sequence - batch.gap
-            self._tell(MessagesLost(batch.sender, first, batch.gap))
+            self._tell(MessagesLost(batch.sender, batch.sequence - batch.gap, batch.gap))
         return batch
 
     def _unpack(self, batch: Batch) -> None:

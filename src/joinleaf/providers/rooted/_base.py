@@ -272,8 +272,8 @@ class EndpointBase:
             return None
         if self._holding and self._inbox.cost <= INBOX_BYTES // 2:
             self._hold(False)
-        if self._ready is not None and not self._inbox:
-            self._ready.set(False)
+        if self._ready is not None:
+            self._ready.set(bool(self._inbox) or self._ended is not None)
         return batch
 
     def _hold(self, hold: bool) -> None:
