@@ -7,13 +7,14 @@ hostile one sends, they must go on as before.
 
 from __future__ import annotations
 
+import sys
 from itertools import chain
 
 from joinleaf.core.leg import LegState
 from joinleaf.core.session import Arrived, Drop, LeafSession, LegEnded, RootSession, Session
 from joinleaf.core.wire.control import Answer, Request, SessionFacts, encode
 from joinleaf.core.wire.data import pack
-from joinleaf.core.wire.frames import FIRST_GROWTH, Kind, control_frame
+from joinleaf.core.wire.frames import Kind, control_frame
 from joinleaf.errors import SpiError
 from joinleaf.spi.provider import Accept, EndReason, JoinRole, Reject, Settings, SlowPolicy
 from joinleaf.values import Address
@@ -62,7 +63,7 @@ class Conversation:
                 if key == HOSTILE:
                     self.fed += count
                     own = leg.association.reader._own
-                    assert len(own or b"") <= max(FIRST_GROWTH, 2 * self.fed)
+                    assert sys.getsizeof(own) <= self.fed * 9 // 8 + 200
 
     def run(self, program: bytes) -> None:
         """Every step of the program; outputs are taken and judged after each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from joinleaf.core.wire.control import (
     unknown_critical,
 )
 from joinleaf.core.wire.data import pack, unpack
-from joinleaf.core.wire.frames import DATA_PREFIX, FIRST_GROWTH, FrameReader
+from joinleaf.core.wire.frames import DATA_PREFIX, FrameReader
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.qos import parse_rate, parse_size
 from joinleaf.values import Address, SessionAddress
@@ -45,7 +46,7 @@ def read_frames(data: bytes, pieces: list[bytes]) -> tuple[list[tuple[int, int, 
             fed += len(piece)
             found.extend((f.kind, f.flags, bytes(f.body)) for f in reader.feed(piece))
             assert reader.pending <= fed
-            assert len(reader._own or b"") <= max(FIRST_GROWTH, 2 * fed)
+            assert sys.getsizeof(reader._own) <= fed * 9 // 8 + 200
     except RemoteProtocolError:
         return found, True
     return found, False

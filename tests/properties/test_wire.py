@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +29,6 @@ from joinleaf.core.wire.control import (
 )
 from joinleaf.core.wire.data import FRAME_TARGET, MAX_FRAME_OVERHEAD, RAW_FROM, pack, unpack
 from joinleaf.core.wire.frames import (
-    FIRST_GROWTH,
     HEADER,
     MAGIC,
     MAX_CONTROL_BODY,
@@ -171,7 +171,7 @@ def cut(reader: FrameReader, pieces: list[bytes]) -> tuple[list[tuple[int, int, 
         for piece in pieces:
             fed += len(piece)
             found.extend((f.kind, f.flags, bytes(f.body)) for f in reader.feed(piece))
-            assert reader.pending + len(reader.buffer()) <= max(FIRST_GROWTH, 2 * fed) + 256
+            assert sys.getsizeof(reader._own) <= fed * 9 // 8 + 200
     except RemoteProtocolError:
         return found, True
     return found, False

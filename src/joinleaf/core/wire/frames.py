@@ -40,10 +40,6 @@ MAX_CONTROL_BODY: Final = 192 << 10
 BEFORE_JOIN_BODY: Final = MAX_CONTROL_BODY
 """Bound for a peer that is no member yet: it may cost this much memory and no more."""
 
-FIRST_GROWTH: Final = 64 << 10
-"""A frame not yet complete gets this much at first and doubles as bytes really arrive, so that a
-declared length costs nothing by itself."""
-
 
 class Kind(IntEnum):
     """What a frame is."""
@@ -104,24 +100,27 @@ def write_data_header(buffer: bytearray, flags: int, sender: int, sequence: int)
 DATA_HEADER_SIZE: Final = _DATA_HEADER.size
 
 
+_NOTHING: Final = bytearray()  # never written to
+
+
 class FrameReader:
     """Cuts a byte stream into frames.
 
     Ask for ``buffer()``, read into it, tell ``received(n)``. Bytes go into a scratch buffer that
-    many readers of one thread may share; a frame that is cut off moves into a buffer of its own
-    that grows with what has really arrived. Memory per reader is thereby bounded by twice what the
-    peer sent of one frame, and by ``max_body``.
+    many readers of one thread may share, and frames are cut where they lie; only one that is cut
+    off is gathered in a buffer of its own, which grows with what has really arrived. Memory per
+    reader is thereby bounded by what the peer sent of one frame and an eighth more, and by
+    ``max_body``: a declared length costs nothing by itself.
 
     Attributes:
         max_body: Bound on the body of the next frames; raised once the peer is a member.
     """
 
-    __slots__ = ("_filled", "_own", "_scratch", "_total", "max_body")
+    __slots__ = ("_own", "_scratch", "_total", "max_body")
 
     def __init__(self, scratch: memoryview, max_body: int = BEFORE_JOIN_BODY) -> None:
         self._scratch = scratch
-        self._own: bytearray | None = None
-        self._filled = 0
+        self._own = _NOTHING
         self._total = 0  # length of the frame in _own, 0 while its header is incomplete
         self.max_body = max_body
 
@@ -132,22 +131,11 @@ class FrameReader:
     @property
     def pending(self) -> int:
         """Bytes of an incomplete frame that are held."""
-        return self._filled
+        return len(self._own)
 
     def buffer(self) -> memoryview:
         """Where to put the next bytes; never empty."""
-        if self._own is None:
-            return self._scratch
-        if self._filled == len(self._own):
-            self._grow()
-        return memoryview(self._own)[self._filled :]
-
-    def _grow(self) -> None:
-        own = self._own
-        assert own is not None
-        bigger = bytearray(min(self._total, 2 * len(own)))
-        bigger[: self._filled] = own
-        self._own = bigger
+        return self._scratch
 
     def received(self, count: int) -> Iterator[Frame]:
         """Yield the frames that are complete now that ``count`` more bytes are in the buffer.
@@ -157,14 +145,13 @@ class FrameReader:
         Raises:
             RemoteProtocolError: No header, an unknown kind or flag, or a length over the bound.
         """
-        if self._own is None:
-            yield from self._cut(self._scratch[:count])
-            return
-        self._filled += count
-        if not self._total:
-            yield from self._finish_header()
-        elif self._filled == self._total:
+        view = self._scratch[:count]
+        if self._own:
+            view = view[self._gather(view) :]
+            if len(self._own) != self._total:
+                return
             yield self._take_own()
+        yield from self._cut(view)
 
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """The same for bytes that are somewhere else: copies them in, piece by piece."""
@@ -175,6 +162,19 @@ class FrameReader:
             place[:count] = rest[:count]
             yield from self.received(count)
             rest = rest[count:]
+
+    def _gather(self, view: memoryview) -> int:
+        """Complete the frame that was cut off, as far as ``view`` goes; how much of it was used."""
+        own, used = self._own, 0
+        if not self._total:
+            used = min(HEADER.size - len(own), len(view))
+            own += view[:used]
+            if len(own) < HEADER.size:
+                return used
+            self._total = HEADER.size + self._parse(own, 0)[0]
+        more = min(self._total - len(own), len(view) - used)
+        own += view[used : used + more]
+        return used + more
 
     def _cut(self, view: memoryview) -> Iterator[Frame]:
         position, end = 0, len(view)
@@ -201,30 +201,10 @@ class FrameReader:
 
     def _keep(self, rest: memoryview) -> None:
         """Hold the beginning of a frame in a buffer of its own."""
-        have = len(rest)
-        if have < HEADER.size:
-            self._own, self._total = bytearray(HEADER.size), 0
-        else:
-            self._total = HEADER.size + self._parse(rest, 0)[0]
-            self._own = bytearray(min(self._total, max(FIRST_GROWTH, 2 * have)))
-        self._own[:have] = rest
-        self._filled = have
-
-    def _finish_header(self) -> Iterator[Frame]:
-        own = self._own
-        assert own is not None
-        if self._filled < HEADER.size:
-            return
-        self._total = HEADER.size + self._parse(own, 0)[0]
-        if self._total == HEADER.size:
-            yield self._take_own()
-        else:
-            self._own = bytearray(min(self._total, FIRST_GROWTH))
-            self._own[: HEADER.size] = own
+        self._total = HEADER.size + self._parse(rest, 0)[0] if len(rest) >= HEADER.size else 0
+        self._own = bytearray(rest)
 
     def _take_own(self) -> Frame:
-        own, total = self._own, self._total
-        assert own is not None
-        self._own, self._filled, self._total = None, 0, 0
+        own, self._own, self._total = self._own, _NOTHING, 0
         _, kind, flags, _ = HEADER.unpack_from(own)
-        return Frame(kind, flags, memoryview(own)[HEADER.size : total])
+        return Frame(kind, flags, memoryview(own)[HEADER.size :])
