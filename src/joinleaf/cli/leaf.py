@@ -92,7 +92,7 @@ def leaf(
             name=name,
         )
         with joined as session:
-            _announce(talk, session)
+            _announce(talk, session, sends=role.sends)
             live = Live(
                 talk,
                 session,
@@ -106,9 +106,9 @@ def leaf(
     return run_verb("leaf", Common(json, quiet, verbose), body)
 
 
-def _announce(talk: Talk, session: Leaf) -> None:
+def _announce(talk: Talk, session: Leaf, *, sends: bool) -> None:
     welcome = units.clean(session.welcome.decode(errors="replace"))
     talk.event("joined", address=str(session.address), welcome=welcome)
     talk.say(f"joined {session.address}" + (f": {welcome}" if welcome else ""), "green")
-    if stdin_is_terminal():
+    if sends and stdin_is_terminal():
         talk.say("What you type is sent, line by line. Ctrl-C leaves.", "dim")

@@ -34,7 +34,7 @@ from joinleaf.messages import (
     SessionEnded,
 )
 from joinleaf.spi.provider import Batch, EndReason
-from joinleaf.sync import Root, Session
+from joinleaf.sync import Leaf, Root, Session
 
 __all__ = ["Live", "stdin_is_terminal"]
 
@@ -79,6 +79,8 @@ class Live:
         self._ended = threading.Event()
         self._ending = ""  # reason, as the event told it
         self._names: dict[str, str] = {}
+        if isinstance(session, Leaf) and session.info.control_plane_rooted:
+            self._names[str(session.peer_address)] = "root"
         self._received = self._sent = self._bytes_received = self._bytes_sent = 0
         self._shows_sender = talk.talks and (talk.common.verbose > 0 or sys.stdout.isatty())
         self._sanitizes = sys.stdout.isatty() and not raw

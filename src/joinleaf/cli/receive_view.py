@@ -74,7 +74,7 @@ def _picture(progress: ReceiveProgress) -> RenderableType:
         )
         cells.append(bar)
     cells.append(Text(_amount(progress)))
-    cells.append(Text(units.rate(progress.rate)))
+    cells.append(Text(units.rate(progress.rate) if progress.rate else ""))
     if progress.eta is not None and progress.bytes_done < (progress.bytes_total or 0):
         cells.append(Text(f"{units.duration(progress.eta)} left"))
     row.add_row(*cells)

@@ -97,7 +97,7 @@ def root(
             dead_after=timeout,
         )
         with opened as session:
-            _announce(talk, session)
+            _announce(talk, session, sends=role.sends)
             typed = stdin_is_terminal()
             number = leaves if leaves is not None else 0 if typed else 1
             live = Live(
@@ -128,7 +128,7 @@ def _wait(session: Root, number: int, max_wait: float | None) -> None:
         return  # as announced: go on with those there are
 
 
-def _announce(talk: Talk, session: Root) -> None:
+def _announce(talk: Talk, session: Root, *, sends: bool) -> None:
     addresses = [str(one) for one in reachable(session.address)]
     command = f"joinleaf leaf {addresses[0]}"
     talk.event("listening", addresses=addresses, command=command)
@@ -138,7 +138,7 @@ def _announce(talk: Talk, session: Root) -> None:
         talk.say(f"    joinleaf leaf {other}   (by another way to this host)", "dim")
     if session.address.address.is_loopback:
         talk.say("Only this host can reach that; --open serves other hosts too.", "dim")
-    if stdin_is_terminal():
+    if sends and stdin_is_terminal():
         talk.say(
             "What you type goes to every leaf, line by line. Ctrl-D ends the session.",
             "dim",

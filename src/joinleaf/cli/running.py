@@ -11,7 +11,8 @@ from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk, hush_stdout
 from joinleaf.cli.signals import Stop
 from joinleaf.cli.units import clean
-from joinleaf.errors import AdmissionRefusedError, JoinleafError, JoinRefusedError
+from joinleaf.errors import AdmissionRefusedError, JoinleafError, JoinRefusedError, SessionOSError
+from joinleaf.spi.codes import WSAEADDRINUSE
 from joinleaf.spi.provider import EndReason
 
 __all__ = ["UsageError", "failure_text", "run_verb", "was_refused"]
@@ -81,6 +82,8 @@ def failure_text(error: BaseException) -> str:
         return f"refused by the root: {_without_hint(error)}{said}"
     if isinstance(error, JoinRefusedError):
         return f"{_without_hint(error)}. Is the other side running, and the port right?"
+    if isinstance(error, SessionOSError) and error.code == WSAEADDRINUSE:
+        return f"{_without_hint(error)}. Stop the other program, or choose another port (0: any)"
     if isinstance(error, OSError) and not isinstance(error, JoinleafError) and error.strerror:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         return clean(f"{name}: {error.strerror}" if name else error.strerror)

@@ -38,7 +38,7 @@ class SendView:
         self._talk = talk
         self._keys = keys
         self._live = Live(console=talk.console, auto_refresh=False, transient=True)
-        self._states: dict[str, LeafState] = {}
+        self._states: dict[str, str] = {}
         self._line_s = self._event_s = time.monotonic()
 
     def __enter__(self) -> SendView:
@@ -65,10 +65,11 @@ class SendView:
 
     def _tell_changes(self, progress: SendProgress) -> None:
         for leaf in progress.leaves:
-            if self._states.get(leaf.address) is not leaf.state:
-                self._states[leaf.address] = leaf.state
+            state = _state(leaf, progress.phase)
+            if self._states.get(leaf.address) != state:
+                self._states[leaf.address] = state
                 if leaf.state not in (LeafState.WAITING, LeafState.VERIFYING):
-                    self._talk.say(f"{_who(leaf)}: {_words(leaf)}")
+                    self._talk.say(f"{_who(leaf)}: {_words(leaf) if leaf.state.final else state}")
 
     def _picture(self, progress: SendProgress) -> RenderableType:
         parts: list[RenderableType] = []
@@ -89,7 +90,7 @@ class SendView:
             table.add_column(justify="left" if number < _FIRST_NUMBER else "right", no_wrap=True)
         table.add_row(*(Text(header, style="dim") for header in _HEADERS))
         for leaf in leaves[:room]:
-            table.add_row(*_cells(leaf))
+            table.add_row(*_cells(leaf, progress.phase))
         if len(leaves) > room:
             table.add_row(Text(f"and {len(leaves) - room} more", style="dim"))
         return table
@@ -121,17 +122,23 @@ _HEADERS: Final = ("leaf", "address", "state", "", "", "rate", "left")
 _FIRST_NUMBER: Final = 4  # columns from here on hold numbers
 
 
-def _cells(leaf: LeafProgress) -> tuple[RenderableType, ...]:
+def _state(leaf: LeafProgress, phase: str) -> str:
+    """In a word; who is to receive is only ready as long as nothing is sent."""
+    ready = phase == "waiting" and leaf.state is LeafState.RECEIVING
+    return "ready" if ready else str(leaf.state)
+
+
+def _cells(leaf: LeafProgress, phase: str) -> tuple[RenderableType, ...]:
     known = leaf.bytes_total is not None
     bar: RenderableType = ""
     if known and leaf.state is not LeafState.WAITING:
         bar = ProgressBar(total=max(1, leaf.bytes_total or 0), completed=_bar(leaf), width=20)
-    moving = leaf.state is LeafState.RECEIVING
+    moving = leaf.state is LeafState.RECEIVING and phase != "waiting"
     share = units.percent(leaf.bytes_done, leaf.bytes_total)
     return (
         Text(units.clean(leaf.name or "unnamed")),
         Text(leaf.address, style="dim"),
-        Text(str(leaf.state), style=_STYLES[leaf.state]),
+        Text(_state(leaf, phase), style=_STYLES[leaf.state]),
         bar,
         Text(share if known else units.size(leaf.bytes_done)),
         Text(units.rate(leaf.rate) if moving else ""),
