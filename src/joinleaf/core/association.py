@@ -27,6 +27,7 @@ from joinleaf.core.wire.control import (
 )
 from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD
 from joinleaf.core.wire.frames import (
+    DATA,
     DATA_PREFIX,
     MAX_CONTROL_BODY,
     Frame,
@@ -277,7 +278,7 @@ class Association:
         self._heard_as_member |= self.active
         try:
             for frame in self.reader.received(count):
-                if frame.kind == Kind.DATA and self.machine.state is LegState.ACTIVE:
+                if frame.kind == DATA and self.machine.state is LegState.ACTIVE:
                     yield Data(frame.flags, frame.body)
                 else:
                     yield from self._frame(frame, now_ns)

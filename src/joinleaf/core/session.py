@@ -45,7 +45,8 @@ from joinleaf.core.wire.control import (
 from joinleaf.core.wire.data import PackedBatch, pack, unpack
 from joinleaf.core.wire.frames import (
     DATA_PREFIX,
-    Flag,
+    DIRECT,
+    SIDE,
     FrameReader,
     Kind,
     control_frame,
@@ -500,7 +501,7 @@ class Session:
             messages,
             sender=ROOT_ID,
             sequence=0,
-            flags=Flag.SIDE,
+            flags=SIDE,
             max_message=leg.association.peer_max_message,
         )
         leg.association.outbox.extend(packed.buffers, packed.size)
@@ -757,7 +758,7 @@ class RootSession(Session):
             messages,
             sender=ROOT_ID,
             sequence=0 if direct else self.sequence,
-            flags=Flag.DIRECT if direct else 0,
+            flags=DIRECT if direct else 0,
             max_message=self.settings.max_message,
         )
         first = self.sequence
@@ -820,8 +821,8 @@ class RootSession(Session):
         if member is None:
             return
         _, sequence = DATA_PREFIX.unpack_from(event.body)
-        side = event.flags & Flag.SIDE  # no session data, and hence of no role
-        if event.flags & Flag.DIRECT or not (member.role.sends or side):
+        side = event.flags & SIDE  # no session data, and hence of no role
+        if event.flags & DIRECT or not (member.role.sends or side):
             raise RemoteProtocolError("data that this member may not send")
         if side:
             messages = unpack(event.flags, event.body, self.settings.max_message)[2]
@@ -848,7 +849,7 @@ class RootSession(Session):
         if not messages:
             return  # an empty batch is legal, and nothing to wake anybody for
         self.count("messages_received", len(messages))
-        side = bool(event.flags & Flag.SIDE)
+        side = bool(event.flags & SIDE)
         batch = Batch(messages, leg.association.peer, sequence, wall_ns, 0, side)
         self.out.append(Arrived(key, batch, len(event.body)))
 
@@ -1028,8 +1029,8 @@ class LeafSession(Session):
     def _data(self, key: int, leg: Leg, event: Data, wall_ns: int) -> None:
         sender, sequence, messages = unpack(event.flags, event.body, self.settings.max_message)
         address = self._sender(leg, sender)
-        side = bool(event.flags & Flag.SIDE)
-        if side or event.flags & Flag.DIRECT:
+        side = bool(event.flags & SIDE)
+        if side or event.flags & DIRECT:
             sequence = -1
         else:
             self._check_sequence(leg, sender, sequence, len(messages))

@@ -15,7 +15,7 @@ import msgspec
 from joinleaf.core.wire.frames import (
     DATA_HEADER_SIZE,
     DATA_PREFIX,
-    Flag,
+    RAW,
     data_header,
     write_data_header,
 )
@@ -142,7 +142,7 @@ def _pack_raw(
     for number, message in enumerate(messages, sequence):
         size = _nbytes(message)
         _check_size(size, max_message)
-        buffers.append(data_header(size, flags | Flag.RAW, sender, number))
+        buffers.append(data_header(size, flags | RAW, sender, number))
         buffers.append(_flat(message) if size else b"")
         total += DATA_HEADER_SIZE + size
     return PackedBatch(buffers, total, len(messages), borrowed=True)
@@ -207,7 +207,7 @@ def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, li
     """
     sender, sequence = DATA_PREFIX.unpack_from(body)
     payload = body[DATA_PREFIX.size :]
-    if flags & Flag.RAW:
+    if flags & RAW:
         if len(payload) > max_message:
             raise RemoteProtocolError(f"a message of {len(payload)} bytes")
         return sender, sequence, [bytes(payload)]
