@@ -12,6 +12,7 @@ import contextlib
 import errno
 import itertools
 import logging
+import mmap
 import os
 import socket
 import sys
@@ -26,17 +27,19 @@ from joinleaf.core.leg import LegState
 from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.poller import READ, WRITE, new_poller
-from joinleaf.drivers.reactor import Timer, shared_reactor
+from joinleaf.drivers.reactor import Cancellable, Reactor, reactor_in_use
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import WSAEAFNOSUPPORT, WSAEINTR, code_of_errno, spi_error_from_os
 from joinleaf.values import Address
 
-__all__ = ["SCRATCH_BYTES", "StreamDriver", "listen_on", "resolve"]
+__all__ = ["SCRATCH_BYTES", "StreamDriver", "listen_on", "new_scratch", "resolve"]
 
 _log: Final = logging.getLogger("joinleaf")
 
 T = TypeVar("T")
+
+Callbacks = list[Callable[[], None]]
 
 SCRATCH_BYTES: Final = 512 << 10
 """Read at most this much in one call: several frames of the usual size."""
@@ -61,6 +64,17 @@ _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 """A program that has SIGPIPE at its default, as filters do, must not die of a leaf that left."""
 
 _WOULD_BLOCK: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINPROGRESS, errno.EINTR})
+
+
+def new_scratch() -> memoryview:
+    """Memory to read into, of which only what is ever filled takes room.
+
+    A bytearray would be written full of zeros at once: half a MiB for each of a thousand leaves.
+    """
+    if sys.platform == "win32":
+        return memoryview(mmap.mmap(-1, SCRATCH_BYTES))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return memoryview(mmap.mmap(-1, SCRATCH_BYTES, flags=flags))
 
 
 def resolve(address: Address, *, passive: bool = False) -> list[tuple[int, tuple[object, ...]]]:
@@ -171,13 +185,14 @@ class StreamDriver:
         self.paused = False  # no member is read, because one that must hear it all is behind
         self._hold_all = False  # no member is read: the owner's queue of received messages is full
         self._any_deaf = False
+        self._starved: dict[object, tuple[Sequence[int], Callable[[], Callbacks]]] = {}
         self._held: dict[int, None] = {}  # legs not read: their own queue is full
         self._turn_bytes = 0
         self._warned = float("-inf")
         self._unarmed: dict[int, None] = {}
         self._quantum = min(max(session.settings.dead_after / 40, 0.005), 0.25)
         self._dispatch = dispatch
-        self._reactor = shared_reactor()
+        self._reactor = reactor_in_use()
         self._poller = new_poller()
         self._connections: dict[int, _Connection] = {}
         self._keys: dict[int, int] = {}  # descriptor to key
@@ -186,7 +201,7 @@ class StreamDriver:
         self._pumping = 0
         self._watching = False
         self._last_pump = 0.0
-        self._tick_timer: Timer | None = None
+        self._tick_timer: Cancellable | None = None
         self._tick_due = float("inf")
         self._takeover_armed = False
         _drivers.add(self)
@@ -384,9 +399,32 @@ class StreamDriver:
         if isinstance(session, RootSession) and not (session.rooted and session.myself.d_root):
             self.paused = bool(session.over_limit(self._connections))
         self._update_deaf()
+        if self._starved:
+            callbacks += self._feed_starved()
         if self.finishing and not self._connections:
             self.dispose()
         return callbacks
+
+    def tell_of_room(
+        self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]
+    ) -> None:
+        """Call ``tell`` under the lock, once, when these legs have nothing queued any more."""
+        with self.lock:
+            self._starved[who] = (keys, tell)
+            self.arm_output(keys)
+
+    def _feed_starved(self) -> Callbacks:
+        callbacks: Callbacks = []
+        for who, (keys, tell) in list(self._starved.items()):
+            if not self._queued(keys):
+                del self._starved[who]
+                callbacks += tell()
+        return callbacks
+
+    def _queued(self, keys: Iterable[int]) -> bool:
+        """Whether any of these legs has something queued that the kernel did not take."""
+        legs = self.session.legs
+        return any(key in legs and legs[key].association.outbox.size for key in keys)
 
     def _after_dispatch(self, outputs: Iterable[Output]) -> None:
         touched: dict[int, None] = {}
@@ -450,7 +488,7 @@ class StreamDriver:
     @property
     def unsettled(self) -> bool:
         """Whether there is something for ``settle`` to do. Under the lock."""
-        return bool(self.session.out or self.session.dirty or self.paused)
+        return bool(self.session.out or self.session.dirty or self.paused or self._starved)
 
     def flush(self, key: int, *, arm: bool = True) -> bool:
         """Send what a leg has queued, as far as the kernel takes it. True if nothing is left."""
@@ -646,6 +684,11 @@ class StreamDriver:
                 connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     @property
+    def reactor(self) -> Reactor:
+        """Who works in the background."""
+        return self._reactor
+
+    @property
     def runs_in_reactor(self) -> bool:
         """Whether this is the background thread, which must never wait."""
         return self._reactor.is_current_thread
@@ -779,10 +822,7 @@ class StreamDriver:
     def _all_sent(self, keys: Iterable[int]) -> bool:
         """The usual case: the kernel has taken everything at once."""
         with self.lock:
-            legs = self.session.legs
-            return not self.unsettled and not any(
-                key in legs and legs[key].association.outbox.size for key in keys
-            )
+            return not self.unsettled and not self._queued(keys)
 
     def _flush_blocked(self, blocked: BlockedSockets) -> None:
         """Try all of them, and not one after another.
@@ -808,6 +848,8 @@ class StreamDriver:
     # Who reads
 
     def _enter_pump(self) -> None:
+        if self._reactor.is_current_thread:
+            return  # it reads for itself, and goes on watching
         with self.lock:
             self._pumping += 1
             if self._watching:
@@ -815,6 +857,8 @@ class StreamDriver:
                 self._reactor.unwatch(self._poller.fileno())
 
     def _leave_pump(self) -> None:
+        if self._reactor.is_current_thread:
+            return
         with self.lock:
             self._pumping -= 1
             self._last_pump = time.monotonic()

@@ -223,7 +223,11 @@ class EndpointBase:
         self._driver.cancel()
 
     def subscribe(self, callback: EventCallback | None) -> None:
-        """Have indications reported; conditions already true are indicated at once."""
+        """Have indications reported; conditions already true are indicated at once.
+
+        FD_WRITE comes after a join, and after a send that WSAEWOULDBLOCK refused, once there is
+        room again.
+        """
         with self._driver.lock:
             self._callback = callback
             due = self._standing_events()
@@ -350,7 +354,9 @@ class EndpointBase:
         if bucket is None:
             return
         delay = bucket.delay_ns(size, time.monotonic_ns()) / 1e9
-        if deadline is not None and time.monotonic() + delay > deadline:
+        if deadline is not None and delay > 0 and time.monotonic() + delay > deadline:
+            if timeout is not None and timeout <= 0 and self._callback is not None:
+                self._driver.reactor.call_later(delay, self._tell_of_room)
             raise late(timeout, "send")
         end = time.monotonic() + delay
         while (left := end - time.monotonic()) > 0:
@@ -388,7 +394,16 @@ class EndpointBase:
             if not done:
                 self._keep_unsent(keys, False)
         if not done:
+            if timeout is not None and timeout <= 0 and self._callback is not None:
+                self._driver.tell_of_room(self, keys, self._room_again)
             raise late(timeout, "send")
+
+    def _room_again(self) -> Callbacks:
+        return self._indicate(EndpointEvent(c.FD_WRITE))
+
+    def _tell_of_room(self) -> None:
+        for call in self._room_again():
+            call()
 
     def _gone(self) -> bool | None:
         return True if self._closed or self._ended is not None else None

@@ -22,7 +22,7 @@ from joinleaf.core.session import (
     RequestWaiting,
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
-from joinleaf.drivers.streams import SCRATCH_BYTES, StreamDriver, address_of, listen_on, resolve
+from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
     Callbacks,
@@ -76,7 +76,7 @@ class LeafEndpoint(EndpointBase):
             settings,
             incarnation=settings.incarnation or os.urandom(IDENTITY_BYTES),
             d_root=roles.d_root,
-            scratch=memoryview(bytearray(SCRATCH_BYTES)),
+            scratch=new_scratch(),
         )
         super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
         self._machine = LeafMachine()

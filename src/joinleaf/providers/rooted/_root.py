@@ -26,7 +26,7 @@ from joinleaf.core.session import (
     RosterAsked,
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA, Answer, Roster, RosterRow
-from joinleaf.drivers.streams import SCRATCH_BYTES, StreamDriver, address_of, listen_on, resolve
+from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
     Callbacks,
@@ -111,7 +111,7 @@ class RootEndpoint(EndpointBase):
             incarnation=settings.incarnation or os.urandom(IDENTITY_BYTES),
             rooted=info.data_plane_rooted,
             d_root=roles.d_root,
-            scratch=memoryview(bytearray(SCRATCH_BYTES)),
+            scratch=new_scratch(),
         )
         super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
         self._machine = RootMachine()
