@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
+import logging
+import types
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from typing import Any, Concatenate, Final, ParamSpec
 
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
-from joinleaf.winsock.conversions import guid_from_c
+from joinleaf.winsock.conversions import guid_from_c, guid_to_c
 from joinleaf.winsock.declarations import OTHER_FUNCTIONS, UPCALLS
 from joinleaf.winsock.memory import (
     Cell,
@@ -45,9 +48,12 @@ from joinleaf.winsock.types import (
     WSAOVERLAPPED,
     WSATHREADID,
     WSPUPCALLTABLE,
+    fd_set,
 )
 
 __all__ = ["TableUpcalls", "Upcalls"]
+
+_log: Final = logging.getLogger("joinleaf.winsock")
 
 _P = ParamSpec("_P")
 _PROTOTYPES: Final = {**UPCALLS, **OTHER_FUNCTIONS}
@@ -332,7 +338,7 @@ def _address(function: Any) -> int:
 _OUTPUTS: Final = {
     "LPINT": ctypes.c_int32,
     "PDWORD_PTR": DWORD_PTR,
-    "LPBLOCKINGCALLBACK *": DWORD_PTR,
+    "LPBLOCKINGCALLBACK*": DWORD_PTR,
     "LPWSATHREADID": WSATHREADID,
 }
 
@@ -340,14 +346,20 @@ _OUTPUTS: Final = {
 class TableUpcalls:
     """Upcalls from a table that came from C: the methods of ``Upcalls``, each a call through it.
 
+    Cells, Python functions (WPUQueueApc), lists (WPUFDIsSet) and UUIDs (WPUGetProviderPath) are
+    turned into what C takes; contexts must be numbers. A missing entry fails with WSAEOPNOTSUPP:
+    several upcalls are optional (section 4.4).
+
     Args:
         table: Copied, as WSPStartup gets it by value.
-
-    A missing entry fails with WSAEOPNOTSUPP: several upcalls are optional (section 4.4).
     """
 
     def __init__(self, table: WSPUPCALLTABLE) -> None:
         self.table = WSPUPCALLTABLE.from_buffer_copy(table)
+        self._original = table  # where it was made in Python, it keeps the functions alive
+        self._queued: dict[int, tuple[Callable[[Any], Any], Any]] = {}
+        self._tickets = itertools.count(1)
+        self._run_queued = LPWSAUSERAPC(self._run)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in UPCALLS:
@@ -362,35 +374,56 @@ class TableUpcalls:
             if UPCALLS[name].parameter_names[-1] == "lpErrno":
                 write_error(args[-1], codes.WSAEOPNOTSUPP)
             return error_value(name)
-        cells: list[tuple[Cell, Any, str]] = []
+        if name == "WPUQueueApc" and isinstance(args[1], _FUNCTIONS):
+            args = (args[0], self._run_queued, self._ticket(*args[1:3]), args[3])
+        kinds = [kind.replace(" ", "") for kind, _ in UPCALLS[name].parameters]
+        outputs: list[tuple[Cell, Any, str]] = []
         passed = [
-            self._argument(argument, kind, cells)
-            for argument, (kind, _) in zip(args, UPCALLS[name].parameters, strict=True)
+            _argument(argument, kind, outputs) for argument, kind in zip(args, kinds, strict=True)
         ]
         result = entry(*passed)
-        for cell, place, kind in cells:
+        for cell, place, kind in outputs:
             cell.value = _outcome(place, kind)
         return result
 
-    @staticmethod
-    def _argument(argument: Any, kind: str, cells: list[tuple[Cell, Any, str]]) -> Any:
-        kind = kind.replace("*", " *").replace("  ", " ")
-        if kind == "LPINT" and argument is None:
-            return ctypes.byref(ctypes.c_int32())  # C callees may write without looking
-        if not isinstance(argument, Cell) or kind not in _OUTPUTS:
-            return argument
-        place = _OUTPUTS[kind]()
-        if isinstance(place, WSATHREADID):
-            place.ThreadHandle = as_int(argument)
-        elif isinstance(argument.value, int):
-            place.value = argument.value
-        cells.append((argument, place, kind))
-        return ctypes.byref(place)
+    def _ticket(self, function: Callable[[Any], Any], context: Any) -> int:
+        # One C function for all: a thunk per APC could be freed only after it has returned.
+        ticket = next(self._tickets)
+        self._queued[ticket] = function, context
+        return ticket
+
+    def _run(self, ticket: int) -> None:
+        function, context = self._queued.pop(ticket)
+        try:
+            function(context)
+        except Exception:
+            _log.exception("a completion routine failed")
+
+
+_FUNCTIONS: Final = (types.FunctionType, types.MethodType, functools.partial)
+
+
+def _argument(argument: Any, kind: str, outputs: list[tuple[Cell, Any, str]]) -> Any:
+    if kind == "LPINT" and argument is None:
+        return ctypes.byref(ctypes.c_int32())  # C callees may write without looking
+    if kind == "fd_set*" and isinstance(argument, list | set):
+        return ctypes.byref(fd_set(len(argument), tuple(argument)))
+    if kind == "LPGUID" and isinstance(argument, uuid.UUID):
+        return ctypes.byref(guid_to_c(argument))
+    if not isinstance(argument, Cell) or kind not in _OUTPUTS:
+        return argument
+    place: Any = _OUTPUTS[kind]()
+    if isinstance(place, WSATHREADID):
+        place.ThreadHandle = as_int(argument)
+    elif isinstance(argument.value, int):
+        place.value = argument.value
+    outputs.append((argument, place, kind))
+    return ctypes.byref(place)
 
 
 def _outcome(place: Any, kind: str) -> Any:
     if isinstance(place, WSATHREADID):
         return place.ThreadHandle
-    if kind == "LPBLOCKINGCALLBACK *":
+    if kind == "LPBLOCKINGCALLBACK*":
         return LPBLOCKINGCALLBACK(place.value) if place.value else None
     return place.value
