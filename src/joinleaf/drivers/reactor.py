@@ -1,8 +1,10 @@
-"""The one background thread of a process: what must go on while callers are elsewhere.
+"""Who does what must go on while callers are elsewhere.
 
-Accepting connections, signs of life, departed peers, withdrawn joins, queued output. It starts when
-first needed, is a daemon, and starts anew in a forked child. Data do not pass through it while a
-caller is receiving or sending: see ``streams.py``.
+Accepting connections, signs of life, departed peers, withdrawn joins, queued output. A ``Reactor``
+does it: the one background thread of the process, unless the caller has named another with
+``use_reactor``, as asyncio programs do (``loop.py``). The thread starts when first needed, is a
+daemon, and starts anew in a forked child. Data do not pass through it while a caller is receiving
+or sending: see ``streams.py``.
 """
 
 from __future__ import annotations
@@ -15,16 +17,56 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Final, Protocol
 
 from joinleaf.drivers.poller import READ, new_poller
 
-__all__ = ["Reactor", "Timer", "shared_reactor"]
+__all__ = [
+    "Callback",
+    "Cancellable",
+    "Reactor",
+    "ThreadReactor",
+    "Timer",
+    "chosen_reactor",
+    "reactor_in_use",
+    "shared_reactor",
+    "use_reactor",
+]
 
 _log: Final = logging.getLogger("joinleaf")
 
 Callback = Callable[[], None]
+
+
+class Cancellable(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """Do not call; harmless once it has been."""
+        ...
+
+
+class Reactor(Protocol):
+    """Watches descriptors and the clock. Any thread may call it; it calls back on its own."""
+
+    def watch(self, fd: int, callback: Callback) -> None:
+        """Call back whenever ``fd`` is readable, until ``unwatch``."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """Stop. A callback that is running goes on to its end."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callback) -> Cancellable:
+        """Call back once, not before ``seconds`` have passed."""
+        ...
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether this is the thread that calls back, which must never wait."""
+        ...
 
 
 class Timer:
@@ -41,8 +83,8 @@ class Timer:
         self.callback = None
 
 
-class Reactor:
-    """All methods may be called from any thread; callbacks run on the reactor's own."""
+class ThreadReactor:
+    """A reactor with a thread of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -146,7 +188,7 @@ class _Shared:
     """Holds the process's reactor; a class so that a forked child can start anew."""
 
     lock = threading.Lock()
-    reactor: Reactor | None = None
+    reactor: ThreadReactor | None = None
 
     @classmethod
     def reset(cls) -> None:
@@ -154,13 +196,40 @@ class _Shared:
         cls.reactor = None
 
 
-def shared_reactor() -> Reactor:
+def shared_reactor() -> ThreadReactor:
     """The process's reactor, made when first asked for."""
     with _Shared.lock:
         if _Shared.reactor is None:
-            _Shared.reactor = Reactor()
+            _Shared.reactor = ThreadReactor()
         return _Shared.reactor
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Shared.reset)
+
+
+_chosen: Final[ContextVar[Reactor | None]] = ContextVar("joinleaf_reactor", default=None)
+
+
+@contextlib.contextmanager
+def use_reactor(reactor: Reactor) -> Iterator[None]:
+    """Endpoints opened, and joins started, in this block have their background work done here.
+
+    A context and no argument of ``Provider.open``: providers that have nothing to do in the
+    background, or a thread of their own, need not know of it.
+    """
+    token = _chosen.set(reactor)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def chosen_reactor() -> Reactor | None:
+    """The reactor of the block we are in; None outside of all."""
+    return _chosen.get()
+
+
+def reactor_in_use() -> Reactor:
+    """The reactor of the block we are in; the process's thread outside of all."""
+    return _chosen.get() or shared_reactor()

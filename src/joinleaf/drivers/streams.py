@@ -405,9 +405,7 @@ class StreamDriver:
             self.dispose()
         return callbacks
 
-    def tell_of_room(
-        self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]
-    ) -> None:
+    def tell_of_room(self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]) -> None:
         """Call ``tell`` under the lock, once, when these legs have nothing queued any more."""
         with self.lock:
             self._starved[who] = (keys, tell)

@@ -212,6 +212,10 @@ class IpMulticastEndpoint:
         """WSPAccept: always refused, as ``listen``."""
         raise SpiError(WSAEOPNOTSUPP, "nothing to accept in IP multicast", call="accept")
 
+    def take_request(self, *, timeout: float | None = None) -> NoReturn:
+        """The first half of WSPAccept: always refused."""
+        self.accept()
+
     def join_leaf(
         self,
         address: Address,

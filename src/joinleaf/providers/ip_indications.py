@@ -1,6 +1,6 @@
 """Indications of a datagram endpoint: FD_CONNECT, FD_READ, FD_WRITE; never FD_CLOSE.
 
-FD_READ and FD_WRITE are noticed by the background thread; each is told once and armed again by the
+FD_READ and FD_WRITE are noticed by the reactor in use at the opening; each is told once and armed again by the
 endpoint (model, section 7.3). Who has not subscribed pays nothing.
 """
 
@@ -10,7 +10,7 @@ import socket
 import threading
 
 from joinleaf.drivers.poller import WRITE, Poller, new_poller
-from joinleaf.drivers.reactor import shared_reactor
+from joinleaf.drivers.reactor import Reactor, chosen_reactor, shared_reactor
 from joinleaf.spi.constants import FD_CONNECT, FD_READ, FD_WRITE
 from joinleaf.spi.provider import Endpoint, EndpointEvent, EventCallback
 
@@ -20,16 +20,31 @@ __all__ = ["Indications"]
 class Indications:
     """Tells one subscriber about one socket. Any thread may call; no lock is held calling out."""
 
-    __slots__ = ("_callback", "_endpoint", "_lock", "_room", "_sock", "_unreported", "_watching")
+    __slots__ = (
+        "_callback",
+        "_chosen",
+        "_endpoint",
+        "_lock",
+        "_room",
+        "_sock",
+        "_unreported",
+        "_watching",
+    )
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
         self._endpoint = endpoint
         self._sock = sock
+        self._chosen = chosen_reactor()
         self._lock = threading.Lock()
         self._callback: EventCallback | None = None
         self._unreported: EndpointEvent | None = None
         self._watching = -1  # the descriptor under watch
         self._room: Poller | None = None
+
+    @property
+    def _reactor(self) -> Reactor:
+        """The process's own is made only if somebody subscribes."""
+        return self._chosen or shared_reactor()
 
     def subscribe(self, callback: EventCallback | None) -> None:
         """Tell this one from now on; an outcome that nobody has heard of yet comes at once."""
@@ -61,7 +76,7 @@ class Indications:
                 return
             if not undelivered:
                 self._watching = fd
-                shared_reactor().watch(fd, self._on_readable)
+                self._reactor.watch(fd, self._on_readable)
                 return
         self._tell(EndpointEvent(FD_READ))
 
@@ -77,7 +92,7 @@ class Indications:
                 return
             room.watch(fd, WRITE)
             self._room = room
-            shared_reactor().watch(room.fileno(), self._on_room)
+            self._reactor.watch(room.fileno(), self._on_room)
 
     def close(self) -> None:
         """Tell nobody any more. Comes before the socket is closed."""
@@ -104,10 +119,10 @@ class Indications:
     def _stop_reading(self) -> None:
         watching, self._watching = self._watching, -1
         if watching >= 0:
-            shared_reactor().unwatch(watching)
+            self._reactor.unwatch(watching)
 
     def _stop_room(self) -> None:
         room, self._room = self._room, None
         if room is not None:
-            shared_reactor().unwatch(room.fileno())
+            self._reactor.unwatch(room.fileno())
             room.close()

@@ -35,6 +35,7 @@ from joinleaf.spi.provider import (
     Roles,
     Settings,
     SlowPolicy,
+    TakenRequest,
 )
 from joinleaf.spi.qos import Qos
 from joinleaf.values import Address
@@ -194,6 +195,10 @@ class MemoryEndpoint:
         self, condition: Condition | None = None, *, timeout: float | None = None
     ) -> Endpoint:
         """WSPAccept."""
+        raise SpiError(codes.WSAEOPNOTSUPP, "this endpoint cannot accept", call="accept")
+
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
+        """The first half of WSPAccept."""
         raise SpiError(codes.WSAEOPNOTSUPP, "this endpoint cannot accept", call="accept")
 
     def join_leaf(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from joinleaf.core.data_plane import Member
 from joinleaf.core.leg import LegInput, LegMachine, LegState
 from joinleaf.core.tables import Machine
+from joinleaf.drivers.reactor import Cancellable, reactor_in_use
 from joinleaf.errors import SpiError
 from joinleaf.providers.memory_endpoint import MemoryEndpoint, bounded, check_address
 from joinleaf.providers.memory_faults import Link
@@ -38,6 +39,7 @@ from joinleaf.spi.provider import (
     Reject,
     Roles,
     Settings,
+    TakenRequest,
 )
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import IDENTITY_BYTES, Address
@@ -70,7 +72,7 @@ class Attempt:
     leg: LegEndpoint | None = None
     association: Association | None = None
     outcome: Joined | SpiError | None = None
-    timer: threading.Timer | None = None
+    timer: Cancellable | None = None
 
     def result(self) -> Joined:
         """The outcome, raised if it is an error; WSAEALREADY while there is none."""
@@ -102,7 +104,7 @@ class Attempt:
             self.association.withdraw(code)
 
     def expire(self) -> None:
-        """Its time is over: what the timer calls, from its own thread."""
+        """Its time is over: what the timer calls, on the reactor's thread."""
         with self.asker.hub:
             if self.outcome is None:
                 self.time_out()
@@ -307,9 +309,7 @@ class JoiningEndpoint(MemoryEndpoint):
             self._started, self._connect_told = attempt, False
             self._ask(attempt)
             if timeout is not None and attempt.outcome is None:
-                attempt.timer = threading.Timer(max(0.0, timeout), attempt.expire)
-                attempt.timer.daemon = True
-                attempt.timer.start()
+                attempt.timer = reactor_in_use().call_later(max(0.0, timeout), attempt.expire)
             return self.joined_endpoint(attempt)
 
     def join_result(self) -> Joined:
@@ -506,6 +506,29 @@ class ListeningEndpoint(JoiningEndpoint):
         self, condition: Condition | None = None, *, timeout: float | None = None
     ) -> Endpoint:
         """WSPAccept."""
+        association = self._take_up(timeout)
+        try:
+            verdict = self._decide(condition, association.attempt.request)
+        except BaseException:
+            self._decided(association, Defer())
+            raise
+        return self._finish(association, verdict)
+
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
+        """The first half of WSPAccept."""
+        association = self._take_up(timeout)
+
+        def answer(verdict: Accept | Reject | Defer) -> MemoryEndpoint:
+            try:
+                _check_verdict(verdict)
+            except BaseException:
+                self._decided(association, Defer())
+                raise
+            return self._finish(association, verdict)
+
+        return TakenRequest(association.attempt.request, answer)
+
+    def _take_up(self, timeout: float | None) -> Association:
         with self.entered("accept"):
             if threading.get_ident() in self.hub.deciding:
                 raise SpiError(
@@ -516,12 +539,7 @@ class ListeningEndpoint(JoiningEndpoint):
                 self._taken(association)
                 raise _asker_gone(association.gone)
             association.machine.handle(LegInput.OFFER)
-        try:
-            verdict = self._decide(condition, association.attempt.request)
-        except BaseException:
-            self._decided(association, Defer())
-            raise
-        return self._finish(association, verdict)
+            return association
 
     def _next_request(self) -> Association | None:
         if not self.is_listening:
@@ -541,10 +559,7 @@ class ListeningEndpoint(JoiningEndpoint):
             verdict = condition(request)
         finally:
             self.hub.deciding.discard(thread)
-        if not isinstance(verdict, Accept | Reject | Defer):
-            raise SpiError(codes.WSAEINVAL, f"the condition answered {verdict!r}", call="accept")
-        if not isinstance(verdict, Defer):
-            bounded(verdict.data)
+        _check_verdict(verdict)
         return verdict
 
     def _decided(self, association: Association, verdict: Defer) -> None:
@@ -618,6 +633,13 @@ class ListeningEndpoint(JoiningEndpoint):
             self.queue.remove(association)
             if association.is_waiting:
                 association.refuse(codes.WSAECONNREFUSED, "the listener closed")
+
+
+def _check_verdict(verdict: object) -> None:
+    if not isinstance(verdict, Accept | Reject | Defer):
+        raise SpiError(codes.WSAEINVAL, f"the condition answered {verdict!r}", call="accept")
+    if not isinstance(verdict, Defer):
+        bounded(verdict.data)
 
 
 def _asker_gone(code: int) -> SpiError:

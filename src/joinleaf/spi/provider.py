@@ -48,6 +48,7 @@ __all__ = [
     "Roles",
     "Settings",
     "SlowPolicy",
+    "TakenRequest",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -223,6 +224,24 @@ DEFER: Final = Defer()
 Condition = Callable[[JoinRequest], Accept | Reject | Defer]
 
 
+@dataclass(frozen=True, slots=True)
+class TakenRequest:
+    """A join request that has been taken up and waits for its answer.
+
+    For whoever cannot decide inside a condition function, because deciding takes awaiting.
+
+    Attributes:
+        request: What the condition function would have been shown.
+        answer: Answers it, once; never waits. Gives the endpoint that ``accept`` would, and raises
+            what ``accept`` would: WSAECONNREFUSED where the answer is a Reject, WSATRY_AGAIN where
+            it is DEFER (the request is first in the queue again), WSAECONNRESET or WSAEACCES where
+            the asker has gone meanwhile.
+    """
+
+    request: JoinRequest
+    answer: Callable[[Accept | Reject | Defer], Endpoint]
+
+
 class Batch(msgspec.Struct):
     """Messages of one sender, in order, as one delivery.
 
@@ -336,6 +355,18 @@ class Endpoint(Protocol):
         """
         ...
 
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
+        """The first half of ``accept``: take the first waiting join request up for an answer.
+
+        Several may be taken before the first is answered. Those that are never answered are
+        refused when this endpoint closes.
+
+        Raises:
+            SpiError: WSAECONNRESET or WSAEACCES (the asker is gone already), WSAEWOULDBLOCK
+                (timeout 0 and nothing waits), WSAETIMEDOUT, WSAEINTR, WSAEINVAL, WSAEOPNOTSUPP.
+        """
+        ...
+
     def join_leaf(
         self,
         address: Address,
@@ -421,7 +452,10 @@ class Endpoint(Protocol):
         linger: float | None = None,
         reason: EndReason | None = None,
     ) -> None:
-        """WSPCloseSocket. Twice is allowed. Never raises for what a peer or the network does.
+        """WSPCloseSocket. Never raises for what a peer or the network does.
+
+        Twice is allowed; with ``abort`` the second ends at once what the first has left to be
+        finished in the background.
 
         Args:
             data: Disconnect data for the peers, at most 64 KiB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -61,6 +62,7 @@ from joinleaf.spi.provider import (
     Reject,
     Roles,
     Settings,
+    TakenRequest,
 )
 from joinleaf.spi.qos import Qos
 from joinleaf.values import IDENTITY_BYTES, Address
@@ -216,6 +218,18 @@ class LeafEndpoint(EndpointBase):
         self, condition: Condition | None = None, *, timeout: float | None = None
     ) -> Endpoint:
         """WSPAccept: the member is what is returned; this endpoint goes on listening."""
+        taken = self.take_request(timeout=timeout)
+        try:
+            verdict = condition(taken.request) if condition is not None else Accept()
+        except BaseException:
+            sorry = Reject(message="the leaf could not decide; see its log")
+            with contextlib.suppress(SpiError):
+                taken.answer(sorry)
+            raise
+        return taken.answer(verdict)
+
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
+        """The first half of WSPAccept."""
         self._check_open("accept")
         if self._machine.state is not LeafState.LISTENING:
             raise SpiError(WSAEINVAL, "listen before accept", call="accept")
@@ -223,16 +237,13 @@ class LeafEndpoint(EndpointBase):
         if offered is None:
             raise late(timeout, "accept")
         key, request = offered
-        try:
-            verdict = condition(request) if condition is not None else Accept()
-        except BaseException:
-            sorry = Reject(message="the leaf could not decide; see its log")
-            self._driver.run(lambda: self._session.reject(key, sorry))
-            self._deciding.pop(key, None)
-            raise
-        member = self._driver.run(lambda: self._decide(key, verdict))
-        member._driver.start_adopted()
-        return member
+
+        def answer(verdict: Accept | Reject | Defer) -> Endpoint:
+            member = self._driver.run(lambda: self._decide(key, verdict))
+            member._driver.start_adopted()
+            return member
+
+        return TakenRequest(request, answer)
 
     def _offer(self) -> tuple[int, JoinRequest] | None:
         self._check_open("accept")
@@ -347,9 +358,9 @@ class LeafEndpoint(EndpointBase):
             deadline = None if timeout is None else time.monotonic() + timeout
             driver, session, keys = self._driver, self._session, (self._key,)
             self._check_may_send()
+            self._await_room(keys, deadline, timeout)
             if self._bucket is not None:
                 self._shape(total_bytes(messages), deadline, timeout)
-            self._await_room(keys, deadline, timeout)
             with driver.lock:
                 self._check_may_send()
                 packed = session.send(self._key, messages)
@@ -410,6 +421,8 @@ class LeafEndpoint(EndpointBase):
 
         def close() -> None:
             if self._closed:
+                if abort:  # the root is not waited for any more
+                    self._driver.dispose()
                 return
             self._machine.handle(LeafInput.CLOSE)
             self._closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -71,6 +72,7 @@ from joinleaf.spi.provider import (
     Roles,
     Settings,
     SlowPolicy,
+    TakenRequest,
 )
 from joinleaf.spi.qos import Qos
 from joinleaf.values import IDENTITY_BYTES, Address
@@ -174,6 +176,18 @@ class RootEndpoint(EndpointBase):
         self, condition: Condition | None = None, *, timeout: float | None = None
     ) -> Endpoint:
         """WSPAccept; the condition runs on this thread, and no lock is held meanwhile."""
+        taken = self.take_request(timeout=timeout)
+        try:
+            verdict = condition(taken.request) if condition is not None else Accept()
+        except BaseException:
+            sorry = Reject(message="the root could not decide; see its log")
+            with contextlib.suppress(SpiError):
+                taken.answer(sorry)
+            raise
+        return taken.answer(verdict)
+
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
+        """The first half of WSPAccept; several requests may be taken before one is answered."""
         self._check_open("accept")
         if not self._listening:
             raise SpiError(WSAEINVAL, "listen before accept", call="accept")
@@ -181,14 +195,11 @@ class RootEndpoint(EndpointBase):
         if offered is None:
             raise late(timeout, "accept")
         key, request = offered
-        try:
-            verdict = condition(request) if condition is not None else Accept()
-        except BaseException:
-            sorry = Reject(message="the root could not decide; see its log")
-            self._driver.run(lambda: self._session.reject(key, sorry))
-            self._deciding.pop(key, None)
-            raise
-        return self._driver.run(lambda: self._decide(key, request, verdict))
+
+        def answer(verdict: Accept | Reject | Defer) -> Endpoint:
+            return self._driver.run(lambda: self._decide(key, request, verdict))
+
+        return TakenRequest(request, answer)
 
     def _offer(self) -> tuple[int, JoinRequest] | None:
         self._check_open("accept")
@@ -389,10 +400,10 @@ class RootEndpoint(EndpointBase):
             deadline = None if timeout is None else time.monotonic() + timeout
             keys = self._targets(to)
             waits = to is not None or self._settings.slow is SlowPolicy.WAIT
-            if self._bucket is not None:
-                self._shape(total_bytes(messages), deadline, timeout)
             if waits:
                 self._await_room(keys, deadline, timeout)
+            if self._bucket is not None:  # last: what it takes out is for what is really sent
+                self._shape(total_bytes(messages), deadline, timeout)
             self._commit(messages, to, deadline, waits=waits)
 
     def _targets(self, to: Collection[Endpoint] | None) -> Sequence[int]:
@@ -464,6 +475,8 @@ class RootEndpoint(EndpointBase):
 
         def close() -> None:
             if self._closed:
+                if abort:  # whoever has not taken leave yet is not waited for any more
+                    self._driver.dispose()
                 return
             calls.extend(
                 self._dissolve(RootInput.CLOSE, data, reason or EndReason.DISSOLVED, abort)
@@ -641,6 +654,10 @@ class LegEndpoint(EndpointBase):
     def accept(
         self, condition: Condition | None = None, *, timeout: float | None = None
     ) -> Endpoint:
+        """A leg cannot accept."""
+        raise self._refuse("accept", WSAEINVAL)
+
+    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
         """A leg cannot accept."""
         raise self._refuse("accept", WSAEINVAL)
 
