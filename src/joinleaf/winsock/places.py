@@ -25,6 +25,7 @@ __all__ = [
     "check",
     "fault",
     "function_at",
+    "is_c_function",
     "is_null",
     "locate",
     "read",
@@ -250,6 +251,11 @@ def struct_at(pointer: Any, kind: type[_S], *, writable: bool = False) -> _S:
     structure = kind.from_address(address)
     structure.keep_alive = keep
     return structure
+
+
+def is_c_function(function: Any) -> bool:
+    """Whether a callback is a C function pointer, which takes addresses, not Python objects."""
+    return isinstance(function, _FUNCTION)
 
 
 def function_at(pointer: Any, kind: Any) -> Callable[..., Any] | None:

@@ -301,6 +301,8 @@ def test_a_callback_is_called_whatever_form_it_has() -> None:
         assert function is not None
         function(42)
     assert seen == [42] * 4
+    assert m.is_c_function(native)
+    assert not m.is_c_function(seen.append)
     assert m.function_at(None, t.LPBLOCKINGCALLBACK) is None
     assert m.function_at(t.LPBLOCKINGCALLBACK(), t.LPBLOCKINGCALLBACK) is None
     assert code_of(m.function_at, "name", t.LPBLOCKINGCALLBACK) == codes.WSAEFAULT
@@ -311,3 +313,40 @@ def test_numbers_by_value_may_be_ctypes() -> None:
     assert m.as_int(c.FD_READ) == 1
     assert m.as_int(None) == 0
     assert code_of(m.as_int, "8") == codes.WSAEFAULT
+
+
+def test_a_cell_stands_for_memory_of_any_kind() -> None:
+    assert m.read(Cell(1), 4) == (1).to_bytes(4, sys.byteorder)
+    assert m.read(Cell(b"abcd"), 2) == b"ab"
+    cell = Cell()
+    m.write(cell, b"raw")
+    assert cell.value == b"raw"
+    qos, text, info = Cell(), Cell(), Cell()
+    m.write_qos(qos, Qos())
+    m.write_wide(text, None, "host")
+    m.write_info(info, INFO)
+    assert (m.qos_at(qos), m.read_wide(text), m.info_at(info)) == (Qos(), "host", INFO)
+
+
+def test_a_short_name_is_filled_up_to_the_shortest_address_of_its_entry() -> None:
+    info = ProtocolInfo(
+        service_flags=0, name="names", address_family=0x4A4C, min_sockaddr=4, max_sockaddr=258
+    )
+    assert m.read_sockaddr(Address(""), None, info)[2:] == b"\0\0"
+
+
+def test_null_where_text_or_a_buffer_is_needed_is_a_fault() -> None:
+    assert code_of(m.read_wide, None) == codes.WSAEFAULT
+    assert code_of(m.write_wide, None, Cell(10), "text") == codes.WSAEFAULT
+    assert m.buffer(None) is None
+    taken = m.buffers([None, b"x"], 2)
+    assert m.gather(taken) == b"x"
+    assert m.buffers(b"all", 1)[0].read() == b"all"
+    assert code_of(m.as_int, "8") == codes.WSAEFAULT
+
+
+def test_a_set_of_python_loses_what_is_not_ready() -> None:
+    handles = {8, 12}
+    m.write_fd_set(handles, [12])
+    assert handles == {12}
+    m.write_fd_set(None, [12])

@@ -16,6 +16,7 @@ from joinleaf.winsock.objects import (
     Handles,
     Objects,
     ThreadState,
+    process_objects,
 )
 
 BOUND = 10.0  # seconds; the longest any wait here may take before the test is broken
@@ -249,3 +250,29 @@ def test_routines_of_one_socket_never_nest_and_those_of_another_may(objects: Obj
     state.queue_apc(lambda _: ran.append("other"), None, source=12)
     assert objects.sleep(0) == 2
     assert ran == ["begin", "other", "end", "same"]
+
+
+def test_a_thread_that_never_waits_alertably_is_refused_more_routines(objects: Objects) -> None:
+    state = objects.thread()
+    for _ in range(65536):
+        state.queue_apc(id, None)
+    with pytest.raises(SpiError) as caught:
+        state.queue_apc(id, None)
+    assert caught.value.code == codes.WSAENOBUFS
+
+
+def test_a_routine_that_raises_leaves_the_rest_queued(objects: Objects) -> None:
+    state, ran = objects.thread(), list[int]()
+    state.queue_apc(int, "no number", source=8)
+    state.queue_apc(ran.append, 7, source=8)
+    with pytest.raises(ValueError, match="no number"):
+        objects.sleep(0)
+    assert objects.sleep(0) == 1
+    assert ran == [7]
+
+
+def test_all_parts_of_one_process_share_its_objects() -> None:
+    assert process_objects() is process_objects()
+    event = process_objects().create_event(signalled=True)
+    assert process_objects().wait(event, 0)
+    process_objects().close_event(event)
