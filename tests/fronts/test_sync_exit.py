@@ -268,3 +268,51 @@ time.sleep(60)
     finally:
         process.kill()
         process.communicate(timeout=BOUND)
+
+
+def test_ctrl_c_in_the_middle_of_a_send_corrupts_no_message(root: joinleaf.Root) -> None:
+    """At any moment of it: what arrives is whole and in order; at the worst the leg is lost."""
+    program = """
+import signal, sys, time
+import joinleaf
+armed = interrupted = 0
+def strike(*_):
+    global armed, interrupted
+    if armed:
+        armed, interrupted = 0, interrupted + 1
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, strike)
+block = [bytes([n]) * 300_000 for n in range(4)]
+starts = 0
+while interrupted < 60 and starts < 60:
+    starts += 1
+    leaf = joinleaf.join(sys.argv[1])
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.0031)
+    try:
+        for _ in range(40):
+            armed = 1
+            try:
+                leaf.send_many(block)
+            except KeyboardInterrupt:
+                pass
+            armed = 0
+    except joinleaf.SessionError:
+        pass
+    armed = 0
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    leaf.close()
+print(interrupted)
+"""
+    process = start(program, root.address)
+    due: dict[joinleaf.Address, int] = {}
+    while process.poll() is None or root.stats()["bytes_received_waiting"]:
+        try:
+            batch = root.receive_many(timeout=0.2)
+        except joinleaf.SessionTimeoutError:
+            continue
+        for number, data in enumerate(batch.messages, batch.sequence):
+            assert number == due.get(batch.sender, 0)
+            assert data == bytes([number % 4]) * 300_000
+            due[batch.sender] = number + 1
+    assert int(finish(process)) >= 60
+    assert sum(due.values()) > 100

@@ -24,13 +24,20 @@ from typing import Final, TypeVar
 
 from joinleaf.core.association import Association
 from joinleaf.core.leg import LegState
+from joinleaf.core.outbox import Outbox
 from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.poller import READ, WRITE, new_poller
 from joinleaf.drivers.reactor import Cancellable, Reactor, reactor_in_use
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
-from joinleaf.spi.codes import WSAEAFNOSUPPORT, WSAEINTR, code_of_errno, spi_error_from_os
+from joinleaf.spi.codes import (
+    WSAEAFNOSUPPORT,
+    WSAECONNABORTED,
+    WSAEINTR,
+    code_of_errno,
+    spi_error_from_os,
+)
 from joinleaf.values import Address
 
 __all__ = ["SCRATCH_BYTES", "StreamDriver", "listen_on", "new_scratch", "resolve"]
@@ -500,13 +507,7 @@ class StreamDriver:
             outbox.clear()
         try:
             while outbox.size:
-                head = outbox.head()
-                sent = (
-                    connection.sock.send(head[0], _NO_SIGNAL)
-                    if len(head) == 1
-                    else connection.sock.sendmsg(head, (), _NO_SIGNAL)
-                )
-                outbox.sent(sent)
+                _send_head(connection, outbox)
                 if not outbox.size and isinstance(self.session, RootSession):
                     self.session.flushed(key)
         except BlockingIOError:
@@ -554,21 +555,35 @@ class StreamDriver:
         leg = self.session.legs.get(key)
         if connection is None or leg is None:
             return False
-        association = leg.association
+        counts: list[int] = []
         try:
-            count = connection.sock.recv_into(association.reader.buffer())
+            # The count is in the list before Ctrl-C can come between; see ``_send_head``.
+            counts.extend(map(connection.sock.recv_into, (leg.association.reader.buffer(),)))
         except BlockingIOError:
             return False
         except OSError as error:
-            self._lost(key, association, error)
+            self._lost(key, leg.association, error)
             return True
+        except KeyboardInterrupt:
+            if counts:
+                self._received(key, connection, counts[0])
+            raise
+        self._received(key, connection, counts[0])
+        return True
+
+    def _received(self, key: int, connection: _Connection, count: int) -> None:
         if not count:
             code = code_of_errno(connection.broken) if connection.broken else 0
             self.session.lost(key, time.monotonic_ns(), code=code)
-            return True
+            return
         self._turn_bytes += count
-        self.session.received(key, count, time.monotonic_ns(), time.time_ns())
-        return True
+        try:
+            self.session.received(key, count, time.monotonic_ns(), time.time_ns())
+        except KeyboardInterrupt:
+            # Half a read has been taken in; what comes after it would be read as something else.
+            text = "interrupted while taking in what had arrived"
+            self.session.lost(key, time.monotonic_ns(), code=WSAECONNABORTED, message=text)
+            raise
 
     def _turn(self) -> None:
         """Everything that is ready now, once. Under the lock."""
@@ -975,6 +990,32 @@ def _abandon_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _send_head(connection: _Connection, outbox: Outbox) -> None:
+    """One gathering send, and the account of it.
+
+    Ctrl-C raises between any two steps of Python, and most likely right after a system call. Were
+    the count lost there, the same bytes would be sent again, in the middle of a message. So it is
+    put into a list by the very call that makes the system call, and accounted for on the way out;
+    if Ctrl-C strikes the accounting itself, nothing more may follow on this connection.
+    """
+    head, before, counts = outbox.head(), outbox.sent_bytes, list[int]()
+    sock = connection.sock
+    try:
+        if len(head) == 1:
+            counts.extend(map(sock.send, head, (_NO_SIGNAL,)))
+        else:
+            counts.extend(map(sock.sendmsg, (head,), ((),), (_NO_SIGNAL,)))
+        outbox.sent(counts[0])
+    except KeyboardInterrupt:
+        if counts and outbox.sent_bytes == before:
+            outbox.sent(counts[0])
+        elif counts:
+            connection.broken = errno.ECONNABORTED
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+        raise
 
 
 def _tune(sock: socket.socket) -> None:
