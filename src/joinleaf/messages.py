@@ -1,13 +1,16 @@
-"""What the session APIs hand out: messages, join requests, events. Plain values, no behaviour."""
+"""What the session APIs hand out: messages, join requests, events."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count, repeat
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from joinleaf.spi.provider import DEFER, Accept, Defer, JoinRequest, JoinRole, Reject
+from joinleaf.spi.provider import DEFER, Accept, Batch, Defer, JoinRequest, JoinRole, Reject
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
@@ -39,7 +42,9 @@ __all__ = [
     "QosChanged",
     "Request",
     "SessionEnded",
+    "Unpacker",
     "both_directions",
+    "lost_in",
 ]
 
 
@@ -60,6 +65,64 @@ class Message(msgspec.Struct, frozen=True):
     sequence: int
     time: float
     gap: int = 0
+
+
+class Unpacker:
+    """Hands out batches as messages, one by one, without a line of Python for each.
+
+    Attributes:
+        waiting: Messages of the present batch that have not been handed out.
+    """
+
+    __slots__ = ("_gaps", "_payloads", "waiting")
+
+    def __init__(self) -> None:
+        self._payloads: Iterator[bytes] = iter(())
+        self._gaps: dict[Address, int] = {}  # missing before the next message of a sender
+        self.waiting: Iterator[Message] = iter(())
+
+    def put(self, batch: Batch) -> None:
+        """The next batch; the one before has been handed out."""
+        numbers = count(batch.sequence) if batch.sequence >= 0 else repeat(-1)
+        seconds = repeat(batch.time_ns / 1e9)
+        gap = batch.gap
+        if gap or self._gaps:
+            gap += self._gaps.pop(batch.sender, 0)
+            if not batch.messages:
+                self._gaps[batch.sender] = gap
+        gaps = chain((gap,), repeat(0))
+        self._payloads = iter(batch.messages)
+        self.waiting = map(Message, self._payloads, repeat(batch.sender), numbers, seconds, gaps)
+
+    def rest(self) -> Batch | None:
+        """What has not been handed out, as a batch again; None if nothing is left."""
+        rest = list(self.waiting)
+        if not rest:
+            return None
+        first = rest[0]
+        return Batch(
+            [message.data for message in rest],
+            first.sender,
+            first.sequence,
+            int(first.time * 1e9),
+            first.gap,
+        )
+
+    def completed(self, batch: Batch) -> Batch:
+        """A batch that is handed out whole, with a gap that was told before it."""
+        if self._gaps:
+            batch.gap += self._gaps.pop(batch.sender, 0)
+        return batch
+
+    def __bool__(self) -> bool:
+        return length_hint(self._payloads) > 0
+
+
+def lost_in(batch: Batch) -> MessagesLost | None:
+    """The event that a batch's gap is; None if it has none."""
+    if not batch.gap:
+        return None
+    return MessagesLost(batch.sender, batch.sequence - batch.gap, batch.gap)
 
 
 Decision = Accept | Reject | Defer

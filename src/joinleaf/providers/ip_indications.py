@@ -1,7 +1,7 @@
 """Indications of a datagram endpoint: FD_CONNECT, FD_READ, FD_WRITE; never FD_CLOSE.
 
-FD_READ and FD_WRITE are noticed by the reactor in use at the opening; each is told once and armed again by the
-endpoint (model, section 7.3). Who has not subscribed pays nothing.
+FD_READ and FD_WRITE are noticed by the reactor in use at the opening; each is told once and armed
+again by the endpoint (model, section 7.3). Who has not subscribed pays nothing.
 """
 
 from __future__ import annotations

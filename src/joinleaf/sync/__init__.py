@@ -6,20 +6,18 @@ Everything here is a client of the provider seam; which carrier serves a session
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from typing import Final, Literal
 
 from joinleaf.errors import SpiError
+from joinleaf.members import Leaves
 from joinleaf.messages import both_directions
+from joinleaf.opening import RoleName, entry_for, open_endpoint, own_name, role_of
 from joinleaf.spi import constants as c
-from joinleaf.spi.catalogue import default_catalogue
 from joinleaf.spi.codes import session_error
-from joinleaf.spi.protocol_info import ProtocolInfo
-from joinleaf.spi.provider import Endpoint, JoinRole, Provider, Roles, Settings, SlowPolicy
+from joinleaf.spi.provider import JoinRole, Roles, Settings, SlowPolicy
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.sync._leaf import Leaf, Listener
-from joinleaf.sync._root import Admit, Leaves, Root, RootLeaf
+from joinleaf.sync._root import Admit, Root, RootLeaf
 from joinleaf.sync._session import Session
 from joinleaf.values import Address, SessionAddress
 
@@ -37,14 +35,6 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger("joinleaf")
-
-RoleName = Literal["both", "sender", "receiver"]
-
-_ROLES: Final = {
-    "both": JoinRole.BOTH,
-    "sender": JoinRole.SENDER_ONLY,
-    "receiver": JoinRole.RECEIVER_ONLY,
-}
 
 
 def join(
@@ -91,20 +81,20 @@ def join(
         ProviderNotFoundError: Nobody serves that scheme.
     """
     where = SessionAddress.parse(address)
-    member_role = _role(role)
+    member_role = role_of(role)
     settings = Settings(
         interface=interface,
         hops=hops,
         loopback=loopback,
-        name=_own_name() if name is None else name,
+        name=own_name(name),
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
     )
-    provider, info = _entry(where)
+    provider, info = entry_for(where)
     d_root = info.data_plane_rooted and not info.control_plane_rooted
     roles = Roles(d_root=d_root and member_role is JoinRole.SENDER_ONLY)
-    endpoint = _open(provider, info, roles, settings, where)
+    endpoint = open_endpoint(provider, info, roles, settings, where)
     try:
         if local is not None:
             endpoint.bind(Address.parse(local) if isinstance(local, str) else local)
@@ -170,7 +160,7 @@ def open_root(
         ProviderNotFoundError: Nobody serves that scheme.
     """
     where = SessionAddress.parse(address)
-    own_role = _role(role)
+    own_role = role_of(role)
     settings = Settings(
         slow=SlowPolicy(slow),
         queue_bytes=queue_bytes,
@@ -180,16 +170,16 @@ def open_root(
         linger=linger,
         max_message=max_message,
         capacity=capacity,
-        name=_own_name() if name is None else name,
+        name=own_name(name),
     )
-    provider, info = _entry(where)
+    provider, info = entry_for(where)
     if not info.control_plane_rooted:
         raise ValueError(
             f"{where.scheme}:// sessions have no root: every member joins them, "
             f"joinleaf.join({str(where)!r})"
         )
     roles = Roles(c_root=True, d_root=info.data_plane_rooted)
-    endpoint = _open(provider, info, roles, settings, where)
+    endpoint = open_endpoint(provider, info, roles, settings, where)
     try:
         endpoint.bind(where.address)
         if qos is not None:
@@ -231,15 +221,15 @@ def listen(
     """
     where = SessionAddress.parse(address)
     settings = Settings(
-        name=_own_name() if name is None else name,
+        name=own_name(name),
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
     )
-    provider, info = _entry(where)
+    provider, info = entry_for(where)
     if not info.control_plane_rooted:
         raise ValueError(f"{where.scheme}:// sessions have no root that could invite")
-    endpoint = _open(provider, info, Roles(), settings, where)
+    endpoint = open_endpoint(provider, info, Roles(), settings, where)
     try:
         endpoint.bind(where.address)
         endpoint.listen()
@@ -247,32 +237,3 @@ def listen(
         endpoint.close(linger=0)
         raise session_error(error) from error
     return Listener(endpoint, where, admit)
-
-
-def _role(role: str) -> JoinRole:
-    try:
-        return _ROLES[role]
-    except KeyError:
-        raise ValueError(f"role is 'both', 'sender' or 'receiver', not {role!r}") from None
-
-
-def _own_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"[:200]
-
-
-def _entry(where: SessionAddress) -> tuple[Provider, ProtocolInfo]:
-    provider = default_catalogue().provider_for(where)
-    return provider, provider.select(where)
-
-
-def _open(
-    provider: Provider,
-    info: ProtocolInfo,
-    roles: Roles,
-    settings: Settings,
-    where: SessionAddress,
-) -> Endpoint:
-    try:
-        return provider.open(info, roles, settings, address=where)
-    except SpiError as error:
-        raise session_error(error) from error

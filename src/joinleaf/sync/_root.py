@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, overload
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
+from joinleaf.members import Leaves, MemberView
 from joinleaf.messages import Decision, LeafJoined, LeafLeft, LeafRefused, Request, both_directions
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
@@ -59,7 +60,7 @@ _CLOSED_DOOR: Final = (
 )
 
 
-class RootLeaf:
+class RootLeaf(MemberView):
     """The root's view of one leaf.
 
     Attributes:
@@ -80,46 +81,8 @@ class RootLeaf:
         data: bytes,
         expelled: Callable[[RootLeaf, bytes], None],
     ) -> None:
-        self._endpoint = endpoint
+        super().__init__(endpoint, key, request, data)
         self._expelled = expelled
-        self.key = key
-        self.address = endpoint.peer_address
-        self.name = request.name if request is not None else ""
-        self.role = request.role if request is not None else JoinRole.BOTH
-        self.data = request.data if request is not None else data
-        self.incarnation = request.incarnation if request is not None else b""
-        self.since = time.time()
-        self._rate = 0.0
-        self._rate_mark = (time.monotonic(), 0)
-
-    def __repr__(self) -> str:
-        return f"<RootLeaf {self.name or 'unnamed'} {self.address}>"
-
-    @property
-    def qos(self) -> Qos | None:
-        """The flow specifications agreed with it."""
-        return self._endpoint.qos
-
-    @property
-    def lag(self) -> int:
-        """Bytes queued for it here, beyond what the kernel took."""
-        return self._endpoint.statistics().get("bytes_queued", 0)
-
-    @property
-    def dropped(self) -> int:
-        """Messages it missed by the policy for slow leaves."""
-        return self._endpoint.statistics().get("messages_dropped", 0)
-
-    @property
-    def rate(self) -> float:
-        """Bytes per second sent to it, over the time since this was last asked."""
-        sent = self._endpoint.statistics().get("bytes_sent", 0)
-        then, before = self._rate_mark
-        now = time.monotonic()
-        if now - then >= 0.2:
-            self._rate = (sent - before) / (now - then)
-            self._rate_mark = (now, sent)
-        return self._rate
 
     def send(self, data: Buffer, *, timeout: float | None = None) -> None:
         """Side chat: one message for this leaf only, told apart from session data."""
@@ -133,46 +96,6 @@ class RootLeaf:
         """Expel it; it is told so, with ``data``. The others are not concerned."""
         Session._call(lambda: self._endpoint.close(data=data, reason=EndReason.EXPELLED))
         self._expelled(self, data)
-
-
-class Leaves(Sequence[RootLeaf]):
-    """The members of a session, live: it changes as leaves come and go."""
-
-    def __init__(self, leaves: dict[int, RootLeaf], lock: threading.Condition) -> None:
-        self._leaves = leaves
-        self._lock = lock
-
-    def _now(self) -> list[RootLeaf]:
-        with self._lock:
-            return list(self._leaves.values())
-
-    def __len__(self) -> int:
-        return len(self._leaves)
-
-    def __iter__(self) -> Iterator[RootLeaf]:
-        return iter(self._now())
-
-    def __contains__(self, leaf: object) -> bool:
-        return any(leaf is one or leaf == one.address for one in self._now())
-
-    @overload
-    def __getitem__(self, which: int) -> RootLeaf: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[RootLeaf]: ...
-    @overload
-    def __getitem__(self, which: Address) -> RootLeaf: ...
-    def __getitem__(self, which: int | slice | Address) -> RootLeaf | list[RootLeaf]:
-        """By position, oldest first, or by address."""
-        leaves = self._now()
-        if isinstance(which, Address):
-            for leaf in leaves:
-                if leaf.address == which:
-                    return leaf
-            raise KeyError(str(which))
-        return leaves[which]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} leaves>"
 
 
 class RootSide:
@@ -237,7 +160,7 @@ class Root(Session):
         return SessionAddress(self._address.scheme, where, "", self._address.options)
 
     @property
-    def leaves(self) -> Leaves:
+    def leaves(self) -> Leaves[RootLeaf]:
         """Who is in the session: a live view, oldest first."""
         return self._members
 
@@ -246,7 +169,7 @@ class Root(Session):
         """Number of the membership; grows with every change."""
         return self._view
 
-    def wait_for_leaves(self, number: int, *, timeout: float | None = None) -> Leaves:
+    def wait_for_leaves(self, number: int, *, timeout: float | None = None) -> Leaves[RootLeaf]:
         """Wait until at least this many leaves are in the session.
 
         Raises:

@@ -6,14 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, count, repeat
-from operator import length_hint
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.errors import SessionClosedError, SpiError
-from joinleaf.messages import Event, Message, MessagesLost, QosChanged, SessionEnded
+from joinleaf.messages import Event, Message, QosChanged, SessionEnded, Unpacker, lost_in
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import session_error
 from joinleaf.spi.protocol_info import ProtocolInfo
@@ -41,9 +39,7 @@ class Session:
     def __init__(self, endpoint: Endpoint, address: SessionAddress) -> None:
         self._endpoint = endpoint
         self._address = address
-        self._payloads: Iterator[bytes] = iter(())  # of the batch being handed out
-        self._waiting: Iterator[Message] = iter(())  # the same as messages
-        self._gaps: dict[Address, int] = {}  # missing before the next message of a sender
+        self._unpacker = Unpacker()  # the batch being handed out
         self._ready: ReadySignal | None = None
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._news = threading.Condition()
@@ -125,13 +121,14 @@ class Session:
             SessionBrokenError: A peer or the network failed; what had arrived was delivered.
             BusyError: Another thread is receiving.
         """
-        message = next(self._waiting, None)
+        unpacker = self._unpacker
+        message = next(unpacker.waiting, None)
         if message is None:
             deadline = None if timeout is None else time.monotonic() + timeout
             while message is None:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                self._unpack(self._next_batch(left))
-                message = next(self._waiting, None)
+                unpacker.put(self._next_batch(left))
+                message = next(unpacker.waiting, None)
         self._show_readiness()
         return message
 
@@ -140,48 +137,24 @@ class Session:
 
         Errors as for ``receive``. A batch without messages only tells of a gap.
         """
-        rest = list(self._waiting)
-        if rest:
+        if (rest := self._unpacker.rest()) is not None:
             self._show_readiness()
-            first = rest[0]
-            return Batch(
-                [message.data for message in rest],
-                first.sender,
-                first.sequence,
-                int(first.time * 1e9),
-                first.gap,
-            )
-        batch = self._next_batch(timeout)
-        if self._gaps:
-            batch.gap += self._gaps.pop(batch.sender, 0)
-        return batch
+            return rest
+        return self._unpacker.completed(self._next_batch(timeout))
 
     def _next_batch(self, timeout: float | None) -> Batch:
         try:
             batch = self._endpoint.receive_many(timeout=timeout)
         except SpiError as error:
             raise session_error(error) from error
-        if batch.gap:
-            self._tell(MessagesLost(batch.sender, batch.sequence - batch.gap, batch.gap))
+        if (lost := lost_in(batch)) is not None:
+            self._tell(lost)
         return batch
-
-    def _unpack(self, batch: Batch) -> None:
-        """Message objects without a line of Python for each."""
-        numbers = count(batch.sequence) if batch.sequence >= 0 else repeat(-1)
-        seconds = repeat(batch.time_ns / 1e9)
-        gap = batch.gap
-        if gap or self._gaps:
-            gap += self._gaps.pop(batch.sender, 0)
-            if not batch.messages:
-                self._gaps[batch.sender] = gap
-        gaps = chain((gap,), repeat(0))
-        self._payloads = iter(batch.messages)
-        self._waiting = map(Message, self._payloads, repeat(batch.sender), numbers, seconds, gaps)
 
     def _show_readiness(self) -> None:
         """Whether messages of the last batch are left, for who watches ``fileno``."""
         if self._ready is not None:
-            self._ready.set(length_hint(self._payloads) > 0)
+            self._ready.set(bool(self._unpacker))
 
     def __iter__(self) -> Iterator[Message]:
         """Messages until the session ends in order.
@@ -191,9 +164,10 @@ class Session:
         """
         try:
             while True:
-                yield from self._waiting  # what a loop that is left leaves is received next
+                # What a loop that is left leaves is received next.
+                yield from self._unpacker.waiting
                 try:
-                    self._unpack(self._next_batch(None))
+                    self._unpacker.put(self._next_batch(None))
                 except SessionClosedError:
                     return
                 self._show_readiness()
