@@ -282,7 +282,7 @@ def strike(*_):
         armed, interrupted = 0, interrupted + 1
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
-block = [bytes([n]) * 300_000 for n in range(4)]
+block = [bytearray(300_000) for n in range(4)]
 starts = 0
 while interrupted < 60 and starts < 60:
     starts += 1
@@ -290,12 +290,16 @@ while interrupted < 60 and starts < 60:
     signal.setitimer(signal.ITIMER_REAL, 0.005, 0.0031)
     try:
         for _ in range(40):
+            for number, buffer in enumerate(block):
+                buffer[:] = bytes([number]) * 300_000
             armed = 1
             try:
                 leaf.send_many(block)
             except KeyboardInterrupt:
                 pass
             armed = 0
+            for buffer in block:
+                buffer[:] = bytes([9]) * 300_000
     except joinleaf.SessionError:
         pass
     armed = 0

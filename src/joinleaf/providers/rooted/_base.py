@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from joinleaf.core.qos.token_bucket import TokenBucket
 from joinleaf.core.session import LegEnded
+from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
@@ -365,17 +366,45 @@ class EndpointBase:
                 break
         bucket.consume(size, time.monotonic_ns())
 
-    def _transmit(self, keys: Sequence[int], borrowed: bool, deadline: float | None) -> None:
-        """The batch is queued and thereby sent; what the kernel does not take in time is kept."""
+    def _send_off(
+        self,
+        queue: Callable[[], tuple[Sequence[int], PackedBatch]],
+        deadline: float | None,
+        *,
+        waits: bool = True,
+    ) -> None:
+        """Queue a batch, and have the kernel take it; what it does not take in time is kept.
+
+        Args:
+            queue: Checks and queues, under the lock; gives the legs concerned and the batch.
+            deadline: Until when to wait for the kernel.
+            waits: Whether to wait at all.
+        """
         driver = self._driver
+        keys: Sequence[int] = ()
+        borrowed = False
+        calls: Callbacks = []
         try:
-            driver.drain(keys, deadline)
+            with driver.lock:
+                # Until it is known, and where Ctrl-C strikes in between: all of them, borrowed.
+                keys, borrowed = driver.keys(), True
+                keys, packed = queue()
+                borrowed = packed.borrowed
+                calls = driver.settle(arm=False)
+            for call in calls:
+                call()
+            if waits:
+                self._drain_queued(keys, deadline)
+        finally:
+            self._keep_unsent(keys, borrowed)
+
+    def _drain_queued(self, keys: Sequence[int], deadline: float | None) -> None:
+        try:
+            self._driver.drain(keys, deadline)
         except SpiError as error:
             # A cancelled call has sent all the same: an error would say that nobody gets it.
             if error.code != WSAEINTR or self._closed:
                 raise
-        finally:
-            self._keep_unsent(keys, borrowed)
 
     def _keep_unsent(self, keys: Sequence[int], borrowed: bool) -> None:
         with self._driver.lock:

@@ -23,6 +23,7 @@ from joinleaf.core.session import (
     RequestWaiting,
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
+from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
@@ -356,18 +357,17 @@ class LeafEndpoint(EndpointBase):
         """WSPSend to whoever hears this leaf: the d_root, or all others."""
         with self._sending:
             deadline = None if timeout is None else time.monotonic() + timeout
-            driver, session, keys = self._driver, self._session, (self._key,)
+            keys = (self._key,)
             self._check_may_send()
             self._await_room(keys, deadline, timeout)
             if self._bucket is not None:
                 self._shape(total_bytes(messages), deadline, timeout)
-            with driver.lock:
+
+            def queue() -> tuple[Sequence[int], PackedBatch]:
                 self._check_may_send()
-                packed = session.send(self._key, messages)
-                calls = driver.settle(arm=False)
-            for call in calls:
-                call()
-            self._transmit(keys, packed.borrowed, deadline)
+                return keys, self._session.send(self._key, messages)
+
+            self._send_off(queue, deadline)
 
     def _check_may_send(self) -> None:
         self._check_open("send")
@@ -449,6 +449,7 @@ class LeafEndpoint(EndpointBase):
         with self._driver.lock:
             return {
                 **self._session.counters,
+                "requests_waiting": len(self._session.queue),
                 "bytes_queued": sum(
                     leg.association.outbox.size for leg in self._session.legs.values()
                 ),

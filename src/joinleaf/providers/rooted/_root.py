@@ -27,6 +27,7 @@ from joinleaf.core.session import (
     RosterAsked,
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA, Answer, Roster, RosterRow
+from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
@@ -431,18 +432,13 @@ class RootEndpoint(EndpointBase):
         *,
         waits: bool,
     ) -> None:
-        """From here on the batch is on its way; what the kernel does not take is kept."""
-        driver, session = self._driver, self._session
-        with driver.lock:
+
+        def queue() -> tuple[Sequence[int], PackedBatch]:
             keys = self._targets(to)  # again: members may have come and gone while it waited
-            packed = session.send(messages, time.monotonic_ns(), None if to is None else keys)
-            calls = driver.settle(arm=False)
-            if not waits:
-                self._keep_unsent(keys, packed.borrowed)
-        for call in calls:
-            call()
-        if waits:
-            self._transmit(keys, packed.borrowed, deadline)
+            some = None if to is None else keys
+            return keys, self._session.send(messages, time.monotonic_ns(), some)
+
+        self._send_off(queue, deadline, waits=waits)
 
     def _check_may_receive(self) -> None:
         self._check_open("receive")
@@ -702,15 +698,14 @@ class LegEndpoint(EndpointBase):
         with self._sending:
             self._check_alive("send")
             deadline = None if timeout is None else time.monotonic() + timeout
-            driver, keys = self._driver, (self.key,)
+            keys = (self.key,)
             self._await_room(keys, deadline, timeout)
-            with driver.lock:
+
+            def queue() -> tuple[Sequence[int], PackedBatch]:
                 self._check_alive("send")
-                packed = self._root._session.send_side(self.key, messages)
-                calls = driver.settle(arm=False)
-            for call in calls:
-                call()
-            self._transmit(keys, packed.borrowed, deadline)
+                return keys, self._root._session.send_side(self.key, messages)
+
+            self._send_off(queue, deadline)
 
     def _check_alive(self, call: str) -> None:
         if self._closed:
