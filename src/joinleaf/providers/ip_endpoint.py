@@ -29,7 +29,7 @@ from joinleaf.core.leaf_nonrooted import (
 from joinleaf.drivers import multicast
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.datagrams import DatagramReader
-from joinleaf.drivers.interfaces import IpAddress, OwnAddresses
+from joinleaf.drivers.interfaces import IpAddress, OwnAddresses, find_interface
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.drivers.sending import DatagramWriter
 from joinleaf.drivers.waiting import Waiter
@@ -40,6 +40,8 @@ from joinleaf.providers.ip_checks import check_join
 from joinleaf.providers.ip_indications import Indications
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
+    WSAEADDRNOTAVAIL,
+    WSAEAFNOSUPPORT,
     WSAEFAULT,
     WSAEINPROGRESS,
     WSAEINTR,
@@ -137,6 +139,7 @@ class IpMulticastEndpoint:
         self._indications = Indications(self, self._sock)
         self._ready: ReadySignal | None = None
         self._one_by_one = False
+        self._is_open_to_all = False
         self._counts = dict.fromkeys(
             (
                 "messages_sent",
@@ -196,6 +199,7 @@ class IpMulticastEndpoint:
         self._check_open("bind")
         with self._lock:
             self._binding.bind(address)
+        self._watch_for_data()
 
     def listen(self, backlog: int | None = None) -> None:
         """WSPListen: always refused, nobody asks to join a group."""
@@ -309,21 +313,46 @@ class IpMulticastEndpoint:
         """
         mark = self._waiter.mark()
         self._check_may_send(to)
-        limit = min(self._info.message_size, self._settings.max_message)
-        sizes = [m.nbytes if isinstance(m, memoryview) else len(m) for m in messages]
-        if sizes and max(sizes) > limit:
-            raise SpiError(
-                WSAEMSGSIZE,
-                f"a message of {max(sizes)} bytes; {limit} fit into a datagram",
-                call="send",
-                hint="Send it in pieces, or use jl:// which carries messages of any length",
-            )
+        self._check_sizes(messages)
         if not self._sending.acquire(blocking=False):
             raise _busy("send")
         try:
-            self._send(messages, timeout, mark)
-            self._counts["messages_sent"] += len(sizes)
-            self._counts["bytes_sent"] += sum(sizes)
+            self._write(self._writer, messages, timeout, mark)
+        finally:
+            self._sending.release()
+
+    def open_to_all(self) -> None:
+        """Receive whatever is sent to the own address, joined or not: an ordinary socket does."""
+        self._is_open_to_all = True
+
+    def send_to(
+        self, address: Address, messages: Sequence[Buffer], *, timeout: float | None = None
+    ) -> None:
+        """WSPSendTo: a datagram for each message, to one address; a member or not, of any role.
+
+        Raises:
+            SpiError: WSAEAFNOSUPPORT, WSAEADDRNOTAVAIL (port 0), else as ``send_many``.
+        """
+        mark = self._waiter.mark()
+        self._check_open("send_to")
+        ip = address.ip
+        if ip is None or ip.version != self._version:
+            raise SpiError(WSAEAFNOSUPPORT, f"{address} is no IPv{self._version} address")
+        if not address.port:
+            raise SpiError(WSAEADDRNOTAVAIL, "nothing can be sent to port 0", call="send_to")
+        if self._shut[c.SD_SEND]:
+            raise SpiError(WSAESHUTDOWN, "sending has been shut down", call="send_to")
+        self._check_sizes(messages)
+        with self._lock:
+            if not self._binding.bound:
+                self._binding.bind(Address(""))
+        if not self._sending.acquire(blocking=False):
+            raise _busy("send_to")
+        try:
+            writer = DatagramWriter(self._sock, self._waiter, lambda: False)
+            scope = find_interface(address.scope).index if address.scope else 0
+            writer.destination = multicast.sockaddr(ip, address.port, scope)
+            self._write(writer, messages, timeout, mark)
         finally:
             self._sending.release()
 
@@ -366,6 +395,8 @@ class IpMulticastEndpoint:
                 raise SpiError(WSAEINVAL, f"a scope is 0 to 255, not {value!r}", call="ioctl")
             multicast.set_hops(self._sock, value, self._version)
             return None
+        if code == c.SIO_QUERY_TARGET_PNP_HANDLE:
+            return self._sock.fileno()
         if code == c.FIONREAD:
             return self._bytes_waiting()
         return ip_options.query(code, value, self._version)
@@ -580,13 +611,32 @@ class IpMulticastEndpoint:
         if not self._may_send():
             raise self._refuse_sending()
 
-    def _send(self, messages: Sequence[Buffer], timeout: float | None, mark: int) -> None:
+    def _check_sizes(self, messages: Sequence[Buffer]) -> None:
+        limit = min(self._info.message_size, self._settings.max_message)
+        longest = max(map(_size_of, messages), default=0)
+        if longest > limit:
+            raise SpiError(
+                WSAEMSGSIZE,
+                f"a message of {longest} bytes; {limit} fit into a datagram",
+                call="send",
+                hint="Send it in pieces, or use jl:// which carries messages of any length",
+            )
+
+    def _write(
+        self,
+        writer: DatagramWriter,
+        messages: Sequence[Buffer],
+        timeout: float | None,
+        mark: int,
+    ) -> None:
         try:
-            self._writer.send_all(messages, timeout, mark)
+            writer.send_all(messages, timeout, mark)
         except SpiError as error:
             if error.code == WSAEWOULDBLOCK:
                 self._indications.arm_write()
             raise
+        self._counts["messages_sent"] += len(messages)
+        self._counts["bytes_sent"] += sum(map(_size_of, messages))
 
     def _revive_interface(self) -> bool:
         """Attach again if the interface is in trouble.
@@ -614,9 +664,14 @@ class IpMulticastEndpoint:
 
     # ---- receiving
 
+    @property
+    def _can_hear(self) -> bool:
+        """Whether anything can arrive: for members, and what is bound and open to all."""
+        return self._machine.is_member or (self._is_open_to_all and self._binding.bound)
+
     def _check_may_receive(self) -> None:
         self._check_open("receive")
-        if not self._machine.is_member:
+        if not self._can_hear:
             raise SpiError(WSAENOTCONN, "not in a session", call="receive", hint="Join one first")
         if self._shut[c.SD_RECEIVE]:
             raise SpiError(WSAESHUTDOWN, "receiving has been shut down", call="receive")
@@ -651,7 +706,7 @@ class IpMulticastEndpoint:
 
     def _bytes_waiting(self) -> int:
         """FIONREAD for messages: all that is queued, as far as one drain reaches."""
-        if self._machine.is_member and self._receiving.acquire(blocking=False):
+        if self._can_hear and self._receiving.acquire(blocking=False):
             try:
                 if not self._reader.pending:
                     self._drain()
@@ -669,12 +724,16 @@ class IpMulticastEndpoint:
             self._ready.set(bool(self._reader.pending))
 
     def _watch_for_data(self) -> None:
-        if self._machine.is_member:
+        if self._can_hear:
             self._indications.arm_read(undelivered=bool(self._reader.pending))
 
     def _check_open(self, call: str) -> None:
         if self._machine.state is _S.CLOSED:
             raise SpiError(WSAENOTSOCK, "closed", call=call)
+
+
+def _size_of(message: Buffer) -> int:
+    return message.nbytes if isinstance(message, memoryview) else len(message)
 
 
 def _nothing(timeout: float | None) -> SpiError:

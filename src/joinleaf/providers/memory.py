@@ -99,6 +99,11 @@ class MemoryProvider:
         with self._hub:
             return self._hub.is_empty
 
+    def check_up(self) -> None:
+        """Raise WSAENETDOWN while ``faults.network_down``: step 1 of section 5.6, for all calls."""
+        if self.faults.network_down:
+            raise SpiError(codes.WSAENETDOWN, "the network is down")
+
     def protocols(self) -> Sequence[ProtocolInfo]:
         """Four entries, one for each quadrant."""
         return tuple(_ENTRIES.values())
@@ -131,8 +136,7 @@ class MemoryProvider:
             raise SpiError(
                 codes.WSAEINVAL, f"{info.name!r} does not offer these roles: {roles}", call="open"
             )
-        if self.faults.network_down:
-            raise SpiError(codes.WSAENETDOWN, "the network is down", call="open")
+        self.check_up()
         if not info.control_plane_rooted:
             return NonrootedEndpoint(self._hub, info, roles, settings)
         kind = RootEndpoint if roles.c_root else LeafEndpoint

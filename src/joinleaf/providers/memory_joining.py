@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -624,6 +625,13 @@ class ListeningEndpoint(JoiningEndpoint):
         super().indicate_present()
         if self.queue:
             self.indicate(c.FD_ACCEPT)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters, and how many requests accept would answer without waiting."""
+        waiting = sum(
+            bool(one.gone) or one.machine.state is LegState.QUEUED for one in list(self.queue)
+        )
+        return {**super().statistics(), "requests_waiting": waiting}
 
     def stop_listening(self) -> None:
         """Refuse whoever waits, and give the name's requests up."""

@@ -34,7 +34,9 @@ __all__ = [
     "Accept",
     "Batch",
     "Buffer",
+    "CheckedProvider",
     "Condition",
+    "DatagramEndpoint",
     "Defer",
     "EndReason",
     "Endpoint",
@@ -498,6 +500,30 @@ class Endpoint(Protocol):
 
     def statistics(self) -> Mapping[str, int]:
         """Counters and gauges by name: messages_sent, bytes_queued, joins_refused, ..."""
+        ...
+
+
+@runtime_checkable
+class DatagramEndpoint(Protocol):
+    """What a connectionless endpoint may offer beside ``Endpoint``: datagrams outside a session."""
+
+    def open_to_all(self) -> None:
+        """Receive whatever is sent to the own address, joined or not: an ordinary socket does."""
+        ...
+
+    def send_to(
+        self, address: Address, messages: Sequence[Buffer], *, timeout: float | None = None
+    ) -> None:
+        """WSPSendTo past the session: WSAEAFNOSUPPORT, WSAEADDRNOTAVAIL, else as a send."""
+        ...
+
+
+@runtime_checkable
+class CheckedProvider(Protocol):
+    """A provider that can say beforehand that its network is not there (WSAENETDOWN)."""
+
+    def check_up(self) -> None:
+        """Raise WSAENETDOWN if it is not: step 1 of the model's section 5.6."""
         ...
 
 

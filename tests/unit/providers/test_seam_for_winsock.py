@@ -1,0 +1,102 @@
+"""What the Winsock front asks of providers beside the session API."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from joinleaf.errors import SpiError
+from joinleaf.providers.ip_multicast import IpMulticastProvider
+from joinleaf.providers.memory import MemoryProvider
+from joinleaf.providers.rooted import RootedProvider
+from joinleaf.spi import codes
+from joinleaf.spi import constants as c
+from joinleaf.spi.provider import CheckedProvider, Roles
+from joinleaf.values import Address
+
+BOUND = 5.0
+
+
+def test_a_memory_listener_says_how_many_requests_wait() -> None:
+    provider = MemoryProvider()
+    info = provider.protocols()[0]
+    root, leaf = provider.open(info, Roles(True, True)), provider.open(info, Roles())
+    root.bind(Address("root"))
+    root.listen()
+    assert root.statistics()["requests_waiting"] == 0
+    leaf.start_join_leaf(Address("root"))
+    assert root.statistics()["requests_waiting"] == 1
+    root.accept(timeout=0)
+    assert root.statistics()["requests_waiting"] == 0
+    root.close()
+    leaf.close()
+
+
+def test_an_idle_leaf_over_tcp_has_no_requests_waiting() -> None:
+    provider = RootedProvider()
+    leaf = provider.open(provider.protocols()[0], Roles())
+    assert leaf.statistics()["requests_waiting"] == 0
+    leaf.close()
+
+
+def test_a_memory_provider_says_beforehand_that_its_network_is_down() -> None:
+    provider = MemoryProvider()
+    assert isinstance(provider, CheckedProvider)
+    provider.check_up()
+    provider.faults.network_down = True
+    with pytest.raises(SpiError) as caught:
+        provider.check_up()
+    assert caught.value.code == codes.WSAENETDOWN
+
+
+def test_an_ordinary_datagram_endpoint_talks_to_any_socket_of_the_system() -> None:
+    provider = IpMulticastProvider()
+    one = provider.open(provider.protocols()[0], Roles())
+    one.open_to_all()  # type: ignore[attr-defined]  # of DatagramEndpoint
+    one.bind(Address("127.0.0.1"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.settimeout(BOUND)
+        other.bind(("127.0.0.1", 0))
+        one.send_to(Address(*other.getsockname()), [b"there"])  # type: ignore[attr-defined]
+        data, origin = other.recvfrom(100)
+        assert data == b"there"
+        other.sendto(b"back", ("127.0.0.1", origin[1]))
+        assert one.receive_many(timeout=BOUND).messages == [b"back"]
+    one.close()
+
+
+def test_a_datagram_endpoint_that_is_not_open_to_all_hears_only_its_session() -> None:
+    provider = IpMulticastProvider()
+    one = provider.open(provider.protocols()[0], Roles())
+    one.bind(Address("127.0.0.1"))
+    with pytest.raises(SpiError) as caught:
+        one.receive_many(timeout=0)
+    assert caught.value.code == codes.WSAENOTCONN
+    one.close()
+
+
+def test_a_datagram_endpoint_sends_to_no_port_0_and_to_no_other_family() -> None:
+    provider = IpMulticastProvider()
+    one = provider.open(provider.protocols()[0], Roles())
+    for address, code in (
+        (Address("127.0.0.1"), codes.WSAEADDRNOTAVAIL),
+        (Address("::1", 9), codes.WSAEAFNOSUPPORT),
+    ):
+        with pytest.raises(SpiError) as caught:
+            one.send_to(address, [b"x"])  # type: ignore[attr-defined]
+        assert caught.value.code == code
+    one.close()
+
+
+def test_a_datagram_endpoint_tells_the_descriptor_of_its_socket() -> None:
+    provider = IpMulticastProvider()
+    one = provider.open(provider.protocols()[0], Roles())
+    one.bind(Address("127.0.0.1"))
+    with socket.socket(fileno=one.ioctl(c.SIO_QUERY_TARGET_PNP_HANDLE)) as same:
+        try:
+            assert same.type == socket.SOCK_DGRAM
+            assert same.getsockname()[1] == one.local_address.port
+        finally:
+            same.detach()
+    one.close()
