@@ -11,13 +11,13 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
 from joinleaf.spi.protocol_info import ProtocolInfo
-from joinleaf.spi.provider import Endpoint, Provider, Roles, Settings
+from joinleaf.spi.provider import CheckedProvider, Endpoint, Provider, Roles, Settings
 from joinleaf.values import Address
 from joinleaf.winsock.addresses import decode
 from joinleaf.winsock.memory import as_int, read_sockaddr, write_error
@@ -32,15 +32,6 @@ T = TypeVar("T")
 B = TypeVar("B", bound="CallsBase")
 
 _LATE: Final = frozenset({codes.WSAETIMEDOUT, codes.WSAEWOULDBLOCK})
-
-
-@runtime_checkable
-class Subsystem(Protocol):
-    """A provider that can say whether its network is there at all."""
-
-    def check_up(self) -> None:
-        """Raise WSAENETDOWN if it is not."""
-        ...
 
 
 def answers(
@@ -102,7 +93,7 @@ class CallsBase:
         """Step 1: started, and the network is there. WSAENETDOWN."""
         if not self.startups:
             raise SpiError(codes.WSAENETDOWN, "the provider has not been started")
-        if isinstance(self.seam, Subsystem):
+        if isinstance(self.seam, CheckedProvider):
             self.seam.check_up()
 
     def check_alone(self) -> None:

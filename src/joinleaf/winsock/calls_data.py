@@ -9,6 +9,7 @@ from typing import Any, Final
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
+from joinleaf.spi.provider import DatagramEndpoint
 from joinleaf.values import Address
 from joinleaf.winsock.addresses import encode
 from joinleaf.winsock.calls_base import CallsBase, answers
@@ -100,7 +101,7 @@ class DataCalls(CallsBase):
             raise SpiError(codes.WSAEADDRNOTAVAIL, f"{address} is nobody", call="WSPSendTo")
         if record.joined and not record.is_ended and address == record.endpoint.peer_address:
             return None  # the session itself: by the way that the session's own settings apply to
-        if not hasattr(record.endpoint, "send_to"):
+        if not isinstance(record.endpoint, DatagramEndpoint):
             raise SpiError(codes.WSAEADDRNOTAVAIL, "this entry sends to its session only")
         return address
 
@@ -148,8 +149,8 @@ class DataCalls(CallsBase):
     ) -> None:
         try:
             if to is not None:
-                send_to: Callable[..., None] = getattr(record.endpoint, "send_to")  # noqa: B009
-                send_to(to, [data], timeout=timeout)
+                assert isinstance(record.endpoint, DatagramEndpoint), "checked before"
+                record.endpoint.send_to(to, [data], timeout=timeout)
             else:
                 record.endpoint.send_many([data], timeout=timeout)
         except SpiError as error:

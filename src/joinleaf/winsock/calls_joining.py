@@ -14,7 +14,16 @@ from joinleaf.core.wire.control import MAX_CONNECT_DATA
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
-from joinleaf.spi.provider import DEFER, Accept, Defer, Endpoint, JoinRequest, JoinRole, Reject
+from joinleaf.spi.provider import (
+    DEFER,
+    Accept,
+    DatagramEndpoint,
+    Defer,
+    Endpoint,
+    JoinRequest,
+    JoinRole,
+    Reject,
+)
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 from joinleaf.winsock.addresses import any_address, encode
@@ -40,6 +49,7 @@ __all__ = ["JoiningCalls"]
 
 _ROLES: Final = {int(role): role for role in JoinRole}
 _ANYTHING: Final = FlowSpec()
+_C_FUNCTION: Final[Any] = LPCONDITIONPROC.__mro__[1]
 
 
 class JoiningCalls(CallsBase):
@@ -161,7 +171,7 @@ class JoiningCalls(CallsBase):
         caller: bytes,
         qos: Qos | None,
     ) -> None:
-        """Bind, make the new descriptor, start; whatever fails here changes nothing but the bind."""
+        """Bind, make the new descriptor, start; a failure changes nothing but the bind."""
         endpoint = record.endpoint
         if record.kind is Kind.C_ROOT:
             if not record.is_bound:
@@ -291,7 +301,7 @@ class JoiningCalls(CallsBase):
     @staticmethod
     def check_datagrams(record: SocketRecord) -> None:
         """Raise WSAEOPNOTSUPP where nothing can be sent but to the session."""
-        if not hasattr(record.endpoint, "send_to"):
+        if not isinstance(record.endpoint, DatagramEndpoint):
             raise SpiError(codes.WSAEOPNOTSUPP, "this entry sends to its session only")
 
     # WSPAccept
@@ -457,7 +467,7 @@ def _is_cell(pointer: Any) -> bool:
 
 def _pointer(function: Callable[..., Any], argument: Any) -> Any:
     """A ctypes function wants an address; a Python function the object itself."""
-    if argument is None or not isinstance(function, ctypes._CFuncPtr):
+    if argument is None or not isinstance(function, _C_FUNCTION):
         return argument
     return ctypes.addressof(argument)
 

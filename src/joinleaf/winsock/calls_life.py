@@ -9,7 +9,7 @@ from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
 from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
-from joinleaf.spi.provider import Roles
+from joinleaf.spi.provider import DatagramEndpoint, Roles
 from joinleaf.winsock.calls_base import CallsBase, answers
 from joinleaf.winsock.conversions import info_to_c
 from joinleaf.winsock.memory import (
@@ -88,7 +88,10 @@ class LifeCalls(CallsBase):
         if flags & (_C | _D):
             rooted = self.info.control_plane_rooted
             kind = Kind.C_ROOT if c_root else Kind.C_LEAF if rooted else Kind.NONROOTED
-        record = self.new_record(self.open_endpoint(Roles(c_root, d_root)), kind)
+        endpoint = self.open_endpoint(Roles(c_root, d_root))
+        if kind is Kind.ORDINARY and isinstance(endpoint, DatagramEndpoint):
+            endpoint.open_to_all()
+        record = self.new_record(endpoint, kind)
         record.overlapped = bool(flags & c.WSA_FLAG_OVERLAPPED)
         record.attach()
         return record

@@ -22,6 +22,7 @@ from joinleaf.winsock.calls_base import CallsBase, answers
 from joinleaf.winsock.conversions import info_to_c, qos_to_c
 from joinleaf.winsock.memory import (
     Cell,
+    address_of,
     as_int,
     buffer,
     fault,
@@ -40,7 +41,6 @@ from joinleaf.winsock.types import (
     SOCKET,
     SOCKET_ADDRESS,
     SOCKET_ERROR,
-    WSAPROTOCOL_INFOW,
 )
 
 __all__ = ["OptionCalls"]
@@ -61,7 +61,6 @@ _SIZES: Final = frozenset({c.SO_SNDBUF, c.SO_RCVBUF})
 _WORD: Final = 4
 _ORDER: Final = sys.byteorder
 _DEFAULT_BUFFER: Final = 65536
-_PENDING_LOOKS: Final = frozenset({codes.WSAEWOULDBLOCK})
 
 _TEMPLATES: Final = {
     # Names of Windows' own templates: rates in bytes per second, sizes in bytes.
@@ -389,21 +388,14 @@ def _number(given: tuple[Any, int]) -> int:
 def _address_list(record: SocketRecord, found: tuple[Address, ...], place: Any) -> bytes:
     """SOCKET_ADDRESS_LIST with the addresses behind it, as it lies at ``place``."""
     raw = [encode(address, record.info) for address in found]
-    head = SOCKET_ADDRESS.__name__ and ctypes.sizeof(SOCKET_ADDRESS)
-    offset = ctypes.sizeof(ctypes.c_void_p) + head * len(raw)
-    base = 0 if place is None or isinstance(place, Cell) else _start_of(place)
+    offset = ctypes.sizeof(ctypes.c_void_p) + ctypes.sizeof(SOCKET_ADDRESS) * len(raw)
+    base = 0 if place is None or isinstance(place, Cell) else address_of(place)
     entries = b""
     for one in raw:
         entries += bytes(SOCKET_ADDRESS(base + offset if base else 0, len(one)))
         offset += len(one)
     count = len(raw).to_bytes(_WORD, _ORDER).ljust(ctypes.sizeof(ctypes.c_void_p), b"\0")
     return count + entries + b"".join(raw)
-
-
-def _start_of(place: Any) -> int:
-    from joinleaf.winsock.memory import address_of  # only lists hold pointers
-
-    return address_of(place)
 
 
 _Handler = Callable[[OptionCalls, SocketRecord, tuple[Any, int]], bytes | None]
@@ -430,4 +422,3 @@ _IP_NAMES: Final = {
     (c.IPPROTO_IPV6, c.IPV6_MULTICAST_HOPS): (c.AF_INET6, c.SIO_MULTICAST_SCOPE),
     (c.IPPROTO_IPV6, c.IPV6_MULTICAST_LOOP): (c.AF_INET6, c.SIO_MULTIPOINT_LOOPBACK),
 }
-_INFO_BYTES: Final = ctypes.sizeof(WSAPROTOCOL_INFOW)

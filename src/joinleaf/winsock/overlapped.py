@@ -8,7 +8,6 @@ thread that was named; routines of one socket never nest.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from joinleaf.winsock.types import LPWSAOVERLAPPED_COMPLETION_ROUTINE, WSAOVERLA
 __all__ = ["Operation", "Queue", "Result", "Routines"]
 
 _COMPLETION_PORT_BIT: Final = 1  # of hEvent: only says that no completion port is wanted
+_C_FUNCTION: Final[Any] = LPWSAOVERLAPPED_COMPLETION_ROUTINE.__mro__[1]
 _LATE: Final = frozenset({codes.WSAEWOULDBLOCK, codes.WSAETIMEDOUT})
 
 
@@ -190,7 +190,7 @@ class Queue:
         assert routine is not None
         if operation.own_thread:
             self._outlet.close_thread(operation.thread)
-        in_c = isinstance(routine, ctypes._CFuncPtr)
+        in_c = isinstance(routine, _C_FUNCTION)
         which = operation.place if in_c else operation.overlapped
         self._order.run(lambda: routine(code, result.count, which, result.flags))
 
