@@ -136,6 +136,10 @@ def receive(
     return run_verb("receive", Common(json, quiet, verbose), body)
 
 
+class _InterruptedError(Exception):
+    """A signal came while receiving; unlike KeyboardInterrupt it makes no report of failure."""
+
+
 @dataclass(slots=True)
 class _Receiving:
     """One run: joins, as often as it takes, until the object is here or cannot be had."""
@@ -157,17 +161,22 @@ class _Receiving:
 
     def run(self) -> tuple[ExitCode, dict[str, Any]]:
         """Until there is a verdict; gives the exit code and the facts for the summary."""
-        destination = self._destination()
+        try:
+            return self._verdict(self._until_received(self._destination()))
+        except _InterruptedError:
+            kept = "" if self.to == "-" else "; run the same line again to go on"
+            self.talk.say(f"interrupted{kept}", "yellow")
+            return ExitCode.INTERRUPTED, {"error": "interrupted", "to": self.to}
+
+    def _until_received(self, destination: str | IO[bytes]) -> ReceiveResult:
         while True:
             with self._join() as leaf, ReceiveView(self.talk) as view:
                 self.talk.event("joined", address=str(self.where), local=str(leaf.local_address))
                 self._say(f"joined {self.where}; waiting for it to begin")
                 try:
-                    result = self._receive(leaf, destination, view)
+                    return self._receive(leaf, destination, view)
                 except (SessionClosedError, SessionBrokenError) as error:
                     self._ended(error)
-                    continue
-            return self._verdict(result)
 
     def _destination(self) -> str | IO[bytes]:
         if self.to == "-":
@@ -181,6 +190,10 @@ class _Receiving:
         self, leaf: Leaf, destination: str | IO[bytes], view: ReceiveView
     ) -> ReceiveResult:
         def show(progress: ReceiveProgress) -> None:
+            if self.stop.is_set():
+                # Leaving is all: a report of failure would be final, and the sender waits a while
+                # for those that are gone. What has arrived is kept.
+                raise _InterruptedError
             if progress.name:
                 self.offered, self.lost_at = True, None
             view.show(progress)
@@ -192,7 +205,6 @@ class _Receiving:
                 overwrite=self.overwrite,
                 max_bytes=self.max_bytes,
                 timeout=self._left(),
-                cancel=self.stop,
                 on_progress=show,
             )
 
@@ -269,10 +281,6 @@ class _Receiving:
         if result.ok:
             self.talk.say(self._praise(result), "green")
             return ExitCode.OK, facts
-        if self.stop.is_set():
-            kept = "" if self.to == "-" else "; run the same line again to go on"
-            self.talk.say(f"interrupted{kept}", "yellow")
-            return ExitCode.INTERRUPTED, facts
         for failure in result.failures[:10]:
             self.talk.say(f"{units.clean(failure.path)}: {units.clean(failure.reason)}", "red")
         if (more := len(result.failures) - 10) > 0:

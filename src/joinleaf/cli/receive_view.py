@@ -18,7 +18,7 @@ from joinleaf.transfer import ReceiveProgress
 __all__ = ["ReceiveView"]
 
 _LINE_EVERY_S: Final = 5.0
-_EVENT_EVERY_S: Final = 1.0
+_EVENT_EVERY_S: Final = 0.5
 
 
 class ReceiveView:

@@ -18,7 +18,7 @@ from joinleaf.transfer import LeafProgress, LeafState, SendProgress, TransferRes
 __all__ = ["SendView"]
 
 _LINE_EVERY_S: Final = 5.0  # between plain lines of progress
-_EVENT_EVERY_S: Final = 1.0  # between JSON lines of progress
+_EVENT_EVERY_S: Final = 0.5  # between JSON lines of progress
 _ROWS_KEPT_FREE: Final = 6  # of the terminal's height, for everything but leaves
 
 _STYLES: Final = {
