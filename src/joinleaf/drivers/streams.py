@@ -734,15 +734,15 @@ class StreamDriver:
                 try:
                     with self.lock:
                         result = done()
-                        if result is None:
+                        if result is None and not self.closed:
                             self._read_now(direct)
                             if self.unsettled:
                                 callbacks = self.settle()
                             result = done()
-                        mark = self.waiter.mark()
-                        fd = self.sole_socket() if direct else self._poller.fileno()
                         if result is None:
                             self._check_not_cancelled(cancellations)
+                            mark = self.waiter.mark()
+                            fd = self.sole_socket() if direct else self._poller.fileno()
                 finally:  # also where ``done`` raised: the end of a session is an event as well
                     for callback in callbacks:
                         callback()
@@ -865,7 +865,7 @@ class StreamDriver:
             return  # it reads for itself, and goes on watching
         with self.lock:
             self._pumping += 1
-            if self._watching:
+            if self._watching and not self.closed:
                 self._watching = False
                 self._reactor.unwatch(self._poller.fileno())
 

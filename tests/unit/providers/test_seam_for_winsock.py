@@ -100,3 +100,18 @@ def test_a_datagram_endpoint_tells_the_descriptor_of_its_socket() -> None:
         finally:
             same.detach()
     one.close()
+
+
+def test_a_leg_over_tcp_can_be_asked_for_its_end_after_its_root_was_closed() -> None:
+    provider = RootedProvider()
+    info = provider.protocols()[0]
+    root, leaf = provider.open(info, Roles(True, True)), provider.open(info, Roles())
+    root.bind(Address("127.0.0.1"))
+    root.listen()
+    leaf.start_join_leaf(root.local_address)
+    leg = root.accept(timeout=BOUND)
+    leaf.close()
+    root.close()
+    with pytest.raises(SpiError) as caught:
+        leg.receive_many(timeout=0)
+    assert caught.value.code == codes.WSAEDISCON
