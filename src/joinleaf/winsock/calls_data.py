@@ -32,9 +32,9 @@ from joinleaf.winsock.types import SOCKET_ERROR
 
 __all__ = ["SIDE_CHAT", "DataCalls"]
 
-SIDE_CHAT: Final = c.MSG_OOB
-"""Flag of a received message that is side chat on a leg: outside the session's order of messages
-(clause 98: it has to be told apart from session data)."""
+SIDE_CHAT: Final = c.MSG_DONTROUTE
+"""Flag of a received message that is side chat on a leg: it did not come by way of the session
+(clause 98 wants it told apart). Harmless where a program passes its flags on to the next call."""
 
 _LATE: Final = frozenset({codes.WSAEWOULDBLOCK, codes.WSAETIMEDOUT})
 
