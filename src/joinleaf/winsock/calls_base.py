@@ -20,6 +20,7 @@ from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.provider import CheckedProvider, Endpoint, Provider, Roles, Settings
 from joinleaf.values import Address
 from joinleaf.winsock.addresses import decode
+from joinleaf.winsock.descriptors import Descriptors
 from joinleaf.winsock.memory import as_int, read_sockaddr, write_error
 from joinleaf.winsock.notices import Notices
 from joinleaf.winsock.outlet import TICK, Outlet
@@ -69,6 +70,7 @@ class CallsBase:
         by_handle: The same, by descriptor.
         join_timeout: Seconds after which a join that nobody answers fails with WSAETIMEDOUT; None
             waits for ever.
+        descriptors: The system's descriptors behind handles, where the entry has such.
         activity: Notified whenever a thread in WSPSelect may have to look again.
     """
 
@@ -85,6 +87,7 @@ class CallsBase:
         self.lock = threading.RLock()
         self.activity = threading.Condition()
         self.generation = 0
+        self.descriptors = Descriptors()
         self._contexts = itertools.count(1)
 
     # The first three steps
@@ -143,7 +146,16 @@ class CallsBase:
         """WPUModifyIFSHandle or WPUCreateSocketHandle, whichever the entry demands."""
         if not self.info.has(c.XP1_IFS_HANDLES):
             return self.outlet.create_handle(record.context)
-        return self.outlet.modify_handle(self.descriptor_of(record.endpoint))
+        proposed = self.descriptors.share(self.descriptor_of(record.endpoint))
+        self.descriptors.keep(proposed, proposed)
+        try:
+            handle = self.outlet.modify_handle(proposed)
+        except SpiError:
+            self.descriptors.release(proposed)
+            raise
+        if handle != proposed:
+            self.descriptors.keep(handle, proposed)
+        return handle
 
     @staticmethod
     def descriptor_of(endpoint: Endpoint) -> int:
@@ -161,7 +173,9 @@ class CallsBase:
                 record.handles.remove(handle)
             if not record.handles:
                 self.sockets.pop(record.context, None)
-        if not self.info.has(c.XP1_IFS_HANDLES):
+        if self.info.has(c.XP1_IFS_HANDLES):
+            self.descriptors.release(handle)
+        else:
             self.outlet.close_handle(handle)
 
     def new_record(self, endpoint: Endpoint, kind: Kind) -> SocketRecord:

@@ -168,9 +168,10 @@ class LifeCalls(CallsBase):
         record.endpoint.subscribe(None)
         record.endpoint.cancel()
         self.abort_operations(record, quiet=quiet)
-        record.endpoint.close(abort=abort, linger=linger)
+        # The client's descriptors first: the carrier's then closes what is really the last one.
         for handle in list(record.handles):
             self.drop_handle(record, handle)
+        record.endpoint.close(abort=abort, linger=linger)
         self.wake_select()
 
     @staticmethod
