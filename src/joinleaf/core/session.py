@@ -223,6 +223,8 @@ class Session:
         counters: Named counts.
     """
 
+    _keep_bytes = 0  # of a reader's memory between messages; a root may have a thousand
+
     def __init__(
         self, settings: Settings, incarnation: bytes, scratch: memoryview | None = None
     ) -> None:
@@ -281,7 +283,7 @@ class Session:
                 asker=asker,
                 peer=peer,
                 local=local,
-                reader=FrameReader(self._scratch),
+                reader=FrameReader(self._scratch, keep=self._keep_bytes),
                 now_ns=now_ns,
                 deadline_ns=deadline_ns,
                 dead_after_ns=int(self.settings.dead_after * SECOND),
@@ -892,6 +894,8 @@ class LeafSession(Session):
         myself: This leaf in the data plane.
         sequence: Number of this leaf's next message.
     """
+
+    _keep_bytes = 2 << 20  # one leg, and messages of a megabyte are common
 
     def __init__(
         self,

@@ -158,3 +158,27 @@ def test_readers_that_share_a_scratch_buffer_do_not_mix_their_streams() -> None:
         for reader, stream in ((first, a), (second, b)):
             found += [bytes(f.body) for f in reader.feed(stream[start : start + 5])]
     assert found == [b"a" * 30, b"b" * 30]
+
+
+def test_memory_that_is_kept_shows_every_frame_as_it_came() -> None:
+    sizes = [300, 5, 900, 40, 1000, 999, 3, 700, 700, 700]
+    bodies = [bytes([number]) * size for number, size in enumerate(sizes, 1)]
+    stream = b"".join(control_frame(Kind.LEAVE, body) for body in bodies)
+    for scratch in (7, 64, 500):
+        reader = FrameReader(memoryview(bytearray(scratch)), keep=950)
+        found: list[bytes] = []
+        for start in range(0, len(stream), scratch):
+            for frame in reader.feed(stream[start : start + scratch]):
+                found.append(bytes(frame.body))
+                del frame
+        assert found == bodies
+        assert len(reader._spare) <= 950
+
+
+def test_a_body_that_somebody_still_looks_at_is_not_written_over() -> None:
+    first, second = (control_frame(Kind.LEAVE, mark * 500) for mark in (b"a", b"b"))
+    reader = FrameReader(memoryview(bytearray(64)), keep=1 << 20)
+    held = list(reader.feed(first))
+    assert [bytes(frame.body) for frame in reader.feed(second)] == [b"b" * 500]
+    assert [bytes(frame.body) for frame in reader.feed(first)] == [b"a" * 500]
+    assert bytes(held[0].body) == b"a" * 500
