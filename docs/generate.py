@@ -11,7 +11,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import typer
+
 import joinleaf
+from joinleaf.cli.app import app
+from joinleaf.cli.exits import ExitCode
 from joinleaf.core.leaf_nonrooted import NonrootedLeafMachine
 from joinleaf.core.leaf_rooted import LeafMachine
 from joinleaf.core.leg import LegMachine
@@ -166,7 +170,49 @@ def _fenced(text: str) -> list[str]:
     return ["```text", *text.strip().splitlines(), "```"]
 
 
+CODES = {
+    ExitCode.OK: "all well; for `send`: every leaf has everything, verified",
+    ExitCode.FAILURE: "it did not come about; the last line says why",
+    ExitCode.USAGE: "the command line is wrong; nothing has happened",
+    ExitCode.PARTIAL: "sent, but not every leaf has everything",
+    ExitCode.REFUSED: "the root turned this host away, or out",
+    ExitCode.INTERRUPTED: "Ctrl-C, SIGTERM or a closed terminal; the others saw a clean leave",
+}
+
+
+def command_line_page() -> str:
+    """Every verb with its options, and the exit codes."""
+    lines = [
+        "# The command line",
+        "",
+        "Read off the code (`python docs/generate.py`). Data go to standard output, talk to",
+        "standard error. Progress shows on a terminal only, plain lines elsewhere; `NO_COLOR` is",
+        "honoured. With `--json` every event is one JSON object on a line of standard output, and",
+        "the last line is a summary. `joinleaf --install-completion` sets up the shell.",
+        "",
+        "## Exit codes",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+        *(f"| {int(code)} | {text} |" for code, text in CODES.items()),
+    ]
+    command: Any = typer.main.get_command(app)
+    for name, verb in command.commands.items():
+        lines += ["", f"## joinleaf {name}", "", " ".join((verb.help or "").split()), ""]
+        lines += ["| option | variable | default | meaning |", "|---|---|---|---|"]
+        for parameter in verb.params:
+            words = ", ".join(f"`{word}`" for word in (*parameter.opts, *parameter.secondary_opts))
+            if parameter.param_type_name == "argument":
+                words = f"`{parameter.name.upper()}`"
+            default = parameter.default
+            shown = "" if default is None or default is False else f"`{default}`"
+            help_text = " ".join((getattr(parameter, "help", "") or "").split()).replace("|", "or")
+            lines.append(f"| {words} | {parameter.envvar or ''} | {shown} | {help_text} |")
+    return "\n".join([*lines, ""])
+
+
 PAGES = {
+    HERE / "reference" / "command-line.md": command_line_page,
     HERE / "reference" / "api.md": api_page,
     HERE / "reference" / "states.md": states_page,
     HERE / "reference" / "errors.md": errors_page,
