@@ -17,13 +17,14 @@ from typing import Final
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._leaf import LeafEndpoint
 from joinleaf.providers.rooted._root import LegEndpoint, RootEndpoint
+from joinleaf.providers.rooted._who import query_roster
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEINVAL, spi_error_from_os
 from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
 from joinleaf.spi.provider import Endpoint, Roles, Settings
 from joinleaf.values import SessionAddress
 
-__all__ = ["LeafEndpoint", "LegEndpoint", "RootEndpoint", "RootedProvider"]
+__all__ = ["LeafEndpoint", "LegEndpoint", "RootEndpoint", "RootedProvider", "query_roster"]
 
 _ROOTED_FLAGS: Final = (
     c.XP1_GUARANTEED_DELIVERY

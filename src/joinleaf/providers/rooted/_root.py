@@ -26,8 +26,9 @@ from joinleaf.core.session import (
     RootSession,
     RosterAsked,
 )
-from joinleaf.core.wire.control import MAX_CONNECT_DATA, Answer, Roster, RosterRow
+from joinleaf.core.wire.control import MAX_CONNECT_DATA, Answer, Roster, RosterRow, encode
 from joinleaf.core.wire.data import PackedBatch
+from joinleaf.core.wire.frames import MAX_CONTROL_BODY
 from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
@@ -534,8 +535,14 @@ class RootEndpoint(EndpointBase):
             self._session.count("roster_queries_refused")
             return
         rows = [leg.roster_row() for leg in self._legs.values() if leg.is_active][:10_000]
-        roster = Roster(self.session_id, self._session.view, rows, list(self._former))
+        former = list(self._former)
+        # Long names can make it longer than a control frame may be; then the oldest are told.
+        while len(encode(roster := self._roster(rows, former))) > MAX_CONTROL_BODY:
+            rows, former = rows[: len(rows) // 2], former[len(former) // 2 :]
         self._session.answer_who(key, roster)
+
+    def _roster(self, rows: list[RosterRow], former: list[RosterRow]) -> Roster:
+        return Roster(self.session_id, self._session.view, rows, former)
 
     def _remember(self, leg: LegEndpoint, reason: EndReason) -> None:
         if leg.is_active:
