@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joinleaf.cli import units
+from joinleaf.cli.columns import aligned
 from joinleaf.cli.output import Talk
 from joinleaf.transfer import LeafProgress, LeafState, SendProgress, TransferResult
 
@@ -98,7 +100,7 @@ class SendView:
     def verdict(self, result: TransferResult) -> None:
         """The end: a line per leaf, then the sum."""
         self._live.stop()
-        if not self._talk.talks:
+        if not self._talk.talks or not result.leaves:
             return
         for notice in result.notices[:10]:
             self._talk.say(f"left out: {units.clean(notice)}", "yellow")
@@ -106,15 +108,11 @@ class SendView:
             self._talk.say(f"left out: {len(result.notices) - 10} more", "yellow")
         for failure in result.failures[:10]:
             self._talk.say(f"{units.clean(failure.path)}: {failure.reason}", "red")
-        table = Table.grid(padding=(0, 2))
-        for leaf in result.leaves:
-            style = _STYLES[leaf.state]
-            table.add_row(
-                Text(units.clean(leaf.name or "unnamed")),
-                Text(leaf.address, style="dim"),
-                Text(_words(leaf), style=style, overflow="fold"),
-            )
-        self._talk.console.print(table, soft_wrap=True)
+        who = aligned([(units.clean(one.name or "unnamed"), one.address) for one in result.leaves])
+        width = max(map(cell_len, who), default=0)
+        for line, leaf in zip(who, result.leaves, strict=True):
+            self._talk.say(line + " " * (width - cell_len(line) + 2), end="")
+            self._talk.say(_words(leaf), _STYLES[leaf.state])
         self._talk.say(_sum(result), "bold green" if result.ok else "bold red")
 
 
@@ -185,14 +183,16 @@ def _words(leaf: LeafProgress) -> str:
 
 
 def _sum(result: TransferResult) -> str:
-    total = len(result.leaves) + result.absent
-    text = (
-        f"{result.verified} of {units.count(total, 'leaf', 'leaves')} "
-        f"{'has' if result.verified == 1 else 'have'} {units.clean(result.name)}, verified: "
-        f"{units.size(result.size)} in {units.duration(result.seconds)}"
-    )
+    name, total = units.clean(result.name), len(result.leaves) + result.absent
+    if result.verified:
+        have = "has" if result.verified == 1 else "have"
+        leaves = units.count(total, "leaf", "leaves")
+        text = f"{result.verified} of {leaves} {have} {name}, verified"
+    else:
+        text = f"no leaf has {name}"
+    text += f"; {units.size(result.size)} in {units.duration(result.seconds)}"
     if result.seconds > 0 and result.bytes_sent:
-        text += f", {units.rate(result.bytes_sent / result.seconds)} sent"
+        text += f", {units.rate(result.bytes_sent / result.seconds)}"
     if result.absent:
         text += f"; {result.absent} never came"
     if result.cancelled:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from joinleaf.cli import options, units
+from joinleaf.cli.columns import aligned
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk
 from joinleaf.cli.running import UsageError, run_verb
@@ -18,14 +16,15 @@ from joinleaf.cli.serving import DEFAULT_PORT
 from joinleaf.cli.signals import Stop
 from joinleaf.core.wire.control import Roster, RosterRow
 from joinleaf.errors import SpiError
-from joinleaf.providers.rooted._who import query_roster
+from joinleaf.providers.rooted import query_roster
 from joinleaf.spi.codes import session_error
 from joinleaf.spi.provider import JoinRole
 from joinleaf.values import SessionAddress
 
 __all__ = ["who"]
 
-_ROLES = {
+_LEAVERS_SHOWN: Final = 20
+_ROLES: Final = {
     JoinRole.BOTH: "both",
     JoinRole.SENDER_ONLY: "sender",
     JoinRole.RECEIVER_ONLY: "receiver",
@@ -61,7 +60,7 @@ def who(
         except SpiError as error:
             raise session_error(error) from error
         if not json:
-            _print(roster)
+            talk.write(_listing(roster).encode())
         return ExitCode.OK, {
             "session": roster.session.hex(),
             "view": roster.number,
@@ -84,49 +83,38 @@ def _facts(row: RosterRow) -> dict[str, Any]:
     return {**facts, "left": row.left, "left_at": row.left_ms / 1000} if row.left else facts
 
 
-def _print(roster: Roster) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(Text(f"{units.count(len(roster.members), 'leaf', 'leaves')}", style="bold"))
-    if roster.members:
-        console.print(_members(roster), soft_wrap=True)
+def _listing(roster: Roster) -> str:
+    members = [_member(row) for row in roster.members]
+    lines = [units.count(len(members), "leaf", "leaves")]
+    if members:
+        titles = ("name", "address", "role", "since", "lag", "dropped")
+        lines += aligned([titles, *members], right=frozenset({4, 5}))
     if roster.former:
-        console.print(Text("\nleft lately", style="bold"))
-        console.print(_former(roster), soft_wrap=True)
+        former = [_leaver(row) for row in reversed(roster.former[-_LEAVERS_SHOWN:])]
+        heads = ("name", "address", "left", "dropped", "reason")
+        lines += ["", "left lately", *aligned([heads, *former], right=frozenset({3}))]
+    return "\n".join(lines) + "\n"
 
 
-def _members(roster: Roster) -> Table:
-    table = _table("name", "address", "role", "since", "lag", "dropped")
-    for row in roster.members:
-        table.add_row(
-            Text(units.clean(row.name or "unnamed")),
-            Text(units.clean(row.address)),
-            Text(_ROLES.get(JoinRole(row.role), "")),
-            Text(_clock(row.since_ms)),
-            Text(units.size(row.queued_bytes), style="yellow" if row.queued_bytes else ""),
-            Text(str(row.dropped), style="red" if row.dropped else ""),
-        )
-    return table
+def _member(row: RosterRow) -> tuple[str, ...]:
+    return (
+        units.clean(row.name or "unnamed"),
+        units.clean(row.address),
+        _ROLES.get(JoinRole(row.role), ""),
+        _clock(row.since_ms),
+        units.size(row.queued_bytes),
+        str(row.dropped),
+    )
 
 
-def _former(roster: Roster) -> Table:
-    table = _table("name", "address", "left", "dropped", "reason")
-    for row in reversed(roster.former[-20:]):
-        table.add_row(
-            Text(units.clean(row.name or "unnamed")),
-            Text(units.clean(row.address)),
-            Text(_clock(row.left_ms)),
-            Text(str(row.dropped)),
-            Text(units.clean(row.left)),
-        )
-    return table
-
-
-def _table(*headers: str) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for header in headers:
-        table.add_column(justify="right" if header in ("lag", "dropped") else "left", no_wrap=True)
-    table.add_row(*(Text(header, style="dim") for header in headers))
-    return table
+def _leaver(row: RosterRow) -> tuple[str, ...]:
+    return (
+        units.clean(row.name or "unnamed"),
+        units.clean(row.address),
+        _clock(row.left_ms),
+        str(row.dropped),
+        units.clean(row.left),
+    )
 
 
 def _clock(milliseconds: int) -> str:
