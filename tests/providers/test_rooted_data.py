@@ -197,6 +197,17 @@ def test_a_message_over_the_limit_is_refused_and_nothing_is_sent(world: World) -
     assert receive(leaf, 1) == receive(root, 1) == [bytes(100_000)]
 
 
+def test_a_leaf_that_takes_only_shorter_messages_is_told_so_at_the_join(world: World) -> None:
+    root = world.root()
+    with pytest.raises(SpiError, match="the leaf takes 1000: raise its max_message"):
+        world.leaf(max_message=1000).join_leaf(root.local_address, timeout=BOUND)
+    root = world.root(max_message=1000)
+    leaf, _ = world.join(root)  # takes longer ones, and may send only what the root takes
+    with pytest.raises(SpiError, match="over the limit of 1000") as error:
+        leaf.send_many([bytes(1001)])
+    assert error.value.code == codes.WSAEMSGSIZE
+
+
 def test_text_is_refused_with_the_way_out(world: World) -> None:
     root = world.root()
     world.join(root)

@@ -513,7 +513,7 @@ class Session:
     def own_outboxes(self, keys: Iterable[int]) -> None:
         """Copy what is still queued on these legs, so that the sender may reuse its memory."""
         for key in keys:
-            if (leg := self.legs.get(key)) is not None:
+            if (leg := self.legs.get(key)) is not None and leg.association.outbox:
                 leg.association.outbox.own()
 
 
