@@ -303,6 +303,7 @@ class StreamDriver:
             connection.connecting = False
             self._want(connection, READ)
             self.session.connected(key, time.monotonic_ns())
+            self._schedule((key,))  # an asker has to show that it lives, while it waits
             return
         self._detach(connection)
         sock.close()
