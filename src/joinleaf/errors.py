@@ -79,6 +79,7 @@ class SpiError(JoinleafError):
         call: Name of the seam's method, ``"join_leaf"`` for instance.
         reason: Why a leg or a session ended (a value of ``EndReason``), or ``""``.
         data: What the peer sent along with a refusal or a leave.
+        sent: How many messages of a batch had left, where that cannot be undone.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class SpiError(JoinleafError):
         hint: str = "",
         reason: str = "",
         data: bytes = b"",
+        sent: int = 0,
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = int(code)
         self.call = call
         self.reason = reason
         self.data = data
+        self.sent = sent
 
 
 class SessionError(JoinleafError):

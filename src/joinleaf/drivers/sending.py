@@ -94,4 +94,5 @@ class DatagramWriter:
             f"no room to send; {sent} messages of the batch have left",
             call="send",
             hint="Send the rest again later, or slower",
+            sent=sent,
         )

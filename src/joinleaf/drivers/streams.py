@@ -27,12 +27,12 @@ from joinleaf.core.leg import LegState
 from joinleaf.core.outbox import Outbox
 from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
 from joinleaf.drivers.blocked import BlockedSockets
+from joinleaf.drivers.names import Places, resolve
 from joinleaf.drivers.poller import READ, WRITE, new_poller
 from joinleaf.drivers.reactor import Cancellable, Reactor, reactor_in_use
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import (
-    WSAEAFNOSUPPORT,
     WSAECONNABORTED,
     WSAEINTR,
     code_of_errno,
@@ -84,32 +84,6 @@ def new_scratch() -> memoryview:
     return memoryview(mmap.mmap(-1, SCRATCH_BYTES, flags=flags))
 
 
-def resolve(address: Address, *, passive: bool = False) -> list[tuple[int, tuple[object, ...]]]:
-    """Family and socket address of every way to reach it, best first.
-
-    Raises:
-        SpiError: WSAEADDRNOTAVAIL or as the resolver says; the text names the host.
-    """
-    host = address.host or None
-    if host is not None and address.scope:
-        host = f"{host}%{address.scope}"
-    flags = socket.AI_PASSIVE if passive else 0
-    try:
-        found = socket.getaddrinfo(
-            host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags
-        )
-    except socket.gaierror as error:
-        raise SpiError(
-            11001,
-            f"the host {address.host!r} is not known: {error.strerror}",
-            call="resolve",
-            hint="Check the spelling, or give the address in numbers",
-        ) from error
-    except UnicodeError:
-        raise SpiError(WSAEAFNOSUPPORT, f"{address.host!r} is no host name") from None
-    return [(family, place) for family, _, _, _, place in found]
-
-
 def address_of(place: tuple[object, ...]) -> Address:
     """A socket's address as a value."""
     host, _, scope = str(place[0]).partition("%")
@@ -120,15 +94,14 @@ def address_of(place: tuple[object, ...]) -> Address:
 def listen_on(address: Address) -> socket.socket:
     """A bound TCP socket that does not listen yet.
 
-    The wildcard serves IPv6 and IPv4 where the system has both.
+    The wildcard serves IPv6 and IPv4 where the system has both. A port is taken from nobody who is
+    bound to it; one that only lingers from an earlier connection is free.
 
     Raises:
         SpiError: WSAEADDRINUSE, WSAEADDRNOTAVAIL, WSAEACCES.
     """
     if not address.host and socket.has_dualstack_ipv6():
-        places: list[tuple[int, tuple[object, ...]]] = [
-            (socket.AF_INET6, ("::", address.port, 0, 0))
-        ]
+        places: Places = [(socket.AF_INET6, ("::", address.port, 0, 0))]
     elif not address.host:
         places = [(socket.AF_INET, ("0.0.0.0", address.port))]
     else:
@@ -137,15 +110,35 @@ def listen_on(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        if os.name == "posix":  # elsewhere it would let strangers take over the port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address.host else 1)
-        sock.bind(place)
+        _bind_alone(sock, place)
     except OSError as error:
         sock.close()
         raise spi_error_from_os(error, call="bind", message=f"cannot bind {address}") from error
     return sock
+
+
+def _bind_alone(sock: socket.socket, place: tuple[object, ...]) -> None:
+    """Bind, sharing the port with nothing but connections that have ended.
+
+    Unix lets two sockets have one port if both want to share and neither listens yet. So the first
+    try does not share; the second does, and meets only what is not bound any more.
+    """
+    try:
+        sock.bind(place)
+    except OSError as error:
+        # Elsewhere than on Unix sharing would let strangers take over the port.
+        if os.name != "posix" or error.errno != errno.EADDRINUSE:
+            raise
+        _let_share(sock)
+        sock.bind(place)
+
+
+def _let_share(sock: socket.socket) -> None:
+    """Let the port be bound again once this socket's connections have ended."""
+    if os.name == "posix":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 class _Connection:
@@ -161,7 +154,7 @@ class _Connection:
         self.connecting = False
         self.half_closed = False
         self.closing = False
-        self.places: list[tuple[int, tuple[object, ...]]] = []
+        self.places: Places = []
 
 
 class StreamDriver:
@@ -222,6 +215,7 @@ class StreamDriver:
     def listen(self, sock: socket.socket, backlog: int) -> None:
         """Accept connections on a bound socket from now on."""
         with self.lock:
+            _let_share(sock)  # its connections inherit it
             sock.listen(min(backlog, 65535))
             if self._listener is None:
                 self._listener = sock
@@ -236,9 +230,7 @@ class StreamDriver:
                 self._listener.close()
                 self._listener = None
 
-    def connect(
-        self, key: int, places: list[tuple[int, tuple[object, ...]]], local: socket.socket | None
-    ) -> None:
+    def connect(self, key: int, places: Places, local: socket.socket | None) -> None:
         """Start connecting to the first place that works; the session already has the leg."""
         with self.lock:
             connection = self._try_connect(key, places, local)
@@ -253,7 +245,7 @@ class StreamDriver:
     def _try_connect(
         self,
         key: int,
-        places: list[tuple[int, tuple[object, ...]]],
+        places: Places,
         local: socket.socket | None = None,
         failure: OSError | None = None,
     ) -> _Connection | None:
@@ -264,6 +256,7 @@ class StreamDriver:
                 if sock is None:
                     sock = socket.socket(family, socket.SOCK_STREAM)
                     sock.setblocking(False)
+                _let_share(sock)
                 result = sock.connect_ex(place)
             except OSError as error:
                 failure = error

@@ -1,0 +1,315 @@
+"""The session API for asyncio: the same names, arguments and errors as ``joinleaf``, awaited.
+
+Everything runs on the caller's event loop, asyncio's own or uvloop, and in no thread of ours; the
+exceptions are host names, which the loop's executor looks up, and the files of ``send_file`` and
+``receive_file``, which it reads and writes. Waiting is awaiting: a sender that is ahead of its
+leaves is held up in ``await send``. A call that is cancelled has done nothing, or undoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Final, Literal
+
+from joinleaf.aio._bell import Bell
+from joinleaf.aio._leaf import Admit, Leaf, Listener
+from joinleaf.aio._opening import Opening
+from joinleaf.aio._root import Root, RootLeaf
+from joinleaf.aio._session import Session, on_loop
+from joinleaf.drivers.loop import LoopReactor, look_up_soon
+from joinleaf.drivers.names import looked_up
+from joinleaf.errors import SpiError
+from joinleaf.members import Leaves
+from joinleaf.messages import both_directions
+from joinleaf.opening import RoleName, entry_for, open_endpoint, own_name, role_of
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import WSAEALREADY, session_error
+from joinleaf.spi.provider import Endpoint, Joined, JoinRole, Roles, Settings, SlowPolicy
+from joinleaf.spi.qos import FlowSpec, Qos
+from joinleaf.values import Address, SessionAddress
+
+__all__ = [
+    "Admit",
+    "Leaf",
+    "Leaves",
+    "Listener",
+    "Opening",
+    "Root",
+    "RootLeaf",
+    "Session",
+    "join",
+    "listen",
+    "open_root",
+]
+
+_log: Final = logging.getLogger("joinleaf")
+
+
+def join(
+    address: str | SessionAddress,
+    *,
+    data: bytes = b"",
+    qos: FlowSpec | Qos | None = None,
+    role: RoleName = "both",
+    timeout: float | None = 30.0,
+    interface: str | int | None = None,
+    hops: int = 1,
+    loopback: bool = True,
+    local: str | Address | None = None,
+    name: str | None = None,
+    dead_after: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+) -> Opening[Leaf]:
+    """Join a session; by ``await`` or ``async with``.
+
+    Cancelled, it takes the request back.
+
+    Args:
+        address: ``udp://group:port``, ``ssm://source@group:port``, ``jl://host:port``,
+            ``mem://name``, or what a plug-in serves.
+        data: Connect data for the root, at most 64 KiB; not on plain multicast.
+        qos: Flow specifications; one FlowSpec stands for every direction the role has.
+        role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
+        timeout: Seconds to wait for the answer; None for ever.
+        interface: Name, index or address of the interface, for multicast; None: chosen, and
+            logged with the reason.
+        hops: TTL or hop limit of what is sent by multicast, 0 to 255; 1 stays on the segment.
+        loopback: Whether to hear senders on this host, oneself included (multicast).
+        local: ``host:port`` to bind instead of what the system chooses.
+        name: What to call oneself towards the root; None: host name and process.
+        dead_after: Seconds of silence after which the root is dead; at least 0.2.
+        linger: Longest wait of ``close`` for the other side, in seconds.
+        max_message: Longest message in bytes.
+
+    Raises:
+        ValueError: The address or an argument is wrong; nothing has happened.
+        JoinRefusedError: The root said no (``data`` is what it said), or nobody listens there.
+        JoinTimeoutError: No answer in time.
+        AdmissionRefusedError: The flow specifications cannot be met.
+        SessionOSError: Unreachable, no such interface, ...; ``errno`` says which.
+        ProviderNotFoundError: Nobody serves that scheme.
+    """
+    where = SessionAddress.parse(address)
+    member_role = role_of(role)
+    settings = Settings(
+        interface=interface,
+        hops=hops,
+        loopback=loopback,
+        name=own_name(name),
+        dead_after=dead_after,
+        linger=linger,
+        max_message=max_message,
+    )
+    binding = Address.parse(local) if isinstance(local, str) else local
+    flows = both_directions(qos, member_role)
+    return Opening(
+        partial(_join, where, settings, member_role, bytes(data), flows, timeout, binding)
+    )
+
+
+async def _join(
+    where: SessionAddress,
+    settings: Settings,
+    role: JoinRole,
+    data: bytes,
+    qos: Qos | None,
+    timeout: float | None,
+    local: Address | None,
+) -> Leaf:
+    provider, info = entry_for(where)
+    d_root = info.data_plane_rooted and not info.control_plane_rooted
+    roles = Roles(d_root=d_root and role is JoinRole.SENDER_ONLY)
+    reactor = LoopReactor(asyncio.get_running_loop())
+    names = {} if where.scheme == "mem" else await look_up_soon(where.address)
+    with reactor.in_use():
+        endpoint = open_endpoint(provider, info, roles, settings, where)
+    outcome = Bell(reactor.loop)
+    try:
+        if local is not None:
+            await _bind(endpoint, local, where)
+        endpoint.subscribe(on_loop(reactor.loop, lambda *_: outcome.ring()))
+        with reactor.in_use(), looked_up(names):
+            endpoint.start_join_leaf(
+                where.address, caller_data=data, qos=qos, role=role, timeout=timeout
+            )
+        joined = await _outcome(endpoint, outcome)
+    except SpiError as error:
+        _give_up(endpoint)
+        raise session_error(error, joining=True) from error
+    except BaseException:
+        _give_up(endpoint)
+        raise
+    return Leaf(endpoint, where, reactor, settings.linger, welcome=joined.data, role=role)
+
+
+async def _outcome(endpoint: Endpoint, told: Bell) -> Joined:
+    while True:
+        told.clear()
+        try:
+            return endpoint.join_result()
+        except SpiError as error:
+            if error.code != WSAEALREADY:
+                raise
+        await told.wait(None)
+
+
+def _give_up(endpoint: Endpoint) -> None:
+    """Take back what was asked for, and leave nothing that would go on by itself."""
+    endpoint.close(linger=0)
+    endpoint.close(abort=True)
+
+
+async def _bind(endpoint: Endpoint, local: Address, where: SessionAddress) -> None:
+    names = {} if where.scheme == "mem" else await look_up_soon(local, passive=True)
+    with looked_up(names):
+        endpoint.bind(local)
+
+
+def open_root(
+    address: str | SessionAddress,
+    *,
+    admit: Admit | None = None,
+    open: bool | None = None,  # noqa: A002  # the word users expect; shadows nothing used here
+    qos: FlowSpec | Qos | None = None,
+    capacity: int | None = None,
+    slow: Literal["wait", "drop", "expel"] = "wait",
+    role: RoleName = "both",
+    queue_bytes: int = 4 << 20,
+    backlog: int = 1024,
+    dead_after: float = 10.0,
+    join_timeout: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+    name: str | None = None,
+) -> Opening[Root]:
+    """Open a session as its root, and let leaves in; by ``await`` or ``async with``.
+
+    Args:
+        address: ``jl://host:port`` or ``mem://name``; ``jl://0.0.0.0:port`` serves every IPv4
+            interface, ``jl://:port`` every interface, port 0 a free one (see ``Root.address``).
+            With ``?plane=nonrooted`` every member hears every other.
+        admit: Decides about each join request: a function, or a coroutine function, of which
+            several may be under way at once. Return ``request.accept(...)``,
+            ``request.reject(...)`` or ``request.defer()``.
+        open: True admits everybody, False nobody; None: everybody where the root listens on
+            loopback only, else nobody.
+        qos: The session's flow specifications; sending is shaped to them.
+        capacity: Bytes per second that GUARANTEED and CONTROLLEDLOAD flows may add up to.
+        slow: What happens to a leaf that does not keep up. ``"wait"``: sending waits for it,
+            nothing is lost. ``"drop"``: it misses messages and is told how many. ``"expel"``.
+        role: ``"sender"``: leaves cannot send to the root.
+        queue_bytes: Most bytes kept for one leaf before the policy acts; at least 65536.
+        backlog: Most join requests waiting for an answer.
+        dead_after: Seconds of silence after which a leaf is dead; at least 0.2.
+        join_timeout: Seconds a connection has to say what it wants.
+        linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
+        max_message: Longest message in bytes.
+        name: What to call oneself.
+
+    Raises:
+        ValueError: The address or an argument is wrong, or that carrier has no root.
+        SessionOSError: The address cannot be bound; ``errno`` says why.
+        ProviderNotFoundError: Nobody serves that scheme.
+    """
+    where = SessionAddress.parse(address)
+    own_role = role_of(role)
+    settings = Settings(
+        slow=SlowPolicy(slow),
+        queue_bytes=queue_bytes,
+        backlog=backlog,
+        dead_after=dead_after,
+        join_timeout=join_timeout,
+        linger=linger,
+        max_message=max_message,
+        capacity=capacity,
+        name=own_name(name),
+    )
+    flows = both_directions(qos, own_role)
+    return Opening(partial(_open_root, where, settings, admit, open, flows))
+
+
+async def _open_root(
+    where: SessionAddress,
+    settings: Settings,
+    admit: Admit | None,
+    open_to_all: bool | None,
+    qos: Qos | None,
+) -> Root:
+    provider, info = entry_for(where)
+    if not info.control_plane_rooted:
+        raise ValueError(
+            f"{where.scheme}:// sessions have no root: every member joins them, "
+            f"joinleaf.aio.join({str(where)!r})"
+        )
+    reactor = LoopReactor(asyncio.get_running_loop())
+    roles = Roles(c_root=True, d_root=info.data_plane_rooted)
+    with reactor.in_use():
+        endpoint = open_endpoint(provider, info, roles, settings, where)
+    await _start_listening(endpoint, where, qos)
+    local = endpoint.local_address
+    if admit is None and open_to_all is None and where.scheme != "mem" and not local.is_loopback:
+        _log.warning(
+            "%s is reachable from other hosts and admits nobody: give admit=, or open=True", where
+        )
+    return Root(endpoint, where, reactor, settings.linger, admit=admit, open_to_all=open_to_all)
+
+
+async def _start_listening(endpoint: Endpoint, where: SessionAddress, qos: Qos | None) -> None:
+    try:
+        await _bind(endpoint, where.address, where)
+        if qos is not None:
+            endpoint.ioctl(c.SIO_SET_QOS, qos)
+        endpoint.listen()
+    except SpiError as error:
+        endpoint.close(linger=0)
+        raise session_error(error) from error
+    except BaseException:
+        endpoint.close(linger=0)
+        raise
+
+
+def listen(
+    address: str | SessionAddress,
+    *,
+    admit: Admit | None = None,
+    name: str | None = None,
+    dead_after: float = 10.0,
+    linger: float = 5.0,
+    max_message: int = 64 << 20,
+) -> Opening[Listener]:
+    """Wait for invitations of roots (``Root.invite``); by ``await`` or ``async with``.
+
+    Args:
+        address: ``jl://host:port`` or ``mem://name`` to be reached at.
+        admit: Decides about each invitation; None accepts all.
+        name: What to call oneself towards the root.
+        dead_after: Seconds of silence after which a root is dead.
+        linger: Longest wait of ``close`` for the other side, in seconds.
+        max_message: Longest message in bytes.
+
+    Raises:
+        ValueError: The address is wrong, or its sessions have no root that could invite.
+        SessionOSError: The address cannot be bound.
+    """
+    where = SessionAddress.parse(address)
+    settings = Settings(
+        name=own_name(name),
+        dead_after=dead_after,
+        linger=linger,
+        max_message=max_message,
+    )
+    return Opening(partial(_listen, where, settings, admit))
+
+
+async def _listen(where: SessionAddress, settings: Settings, admit: Admit | None) -> Listener:
+    provider, info = entry_for(where)
+    if not info.control_plane_rooted:
+        raise ValueError(f"{where.scheme}:// sessions have no root that could invite")
+    reactor = LoopReactor(asyncio.get_running_loop())
+    with reactor.in_use():
+        endpoint = open_endpoint(provider, info, Roles(), settings, where)
+    await _start_listening(endpoint, where, None)
+    return Listener(endpoint, where, admit, reactor, settings.linger)
