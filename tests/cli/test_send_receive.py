@@ -152,16 +152,21 @@ def test_a_key_starts_with_those_who_are_here(
 
 
 def test_max_wait_starts_with_those_who_came_and_counts_the_others(
-    start: Start, image: Path, tmp_path: Path
+    start: Start, image: Path, tmp_path: Path, free_address: str
 ) -> None:
-    # The first wait is over long before; so the leaf is sure to be there when the second one is.
-    lonely = start("send", image, "--max-wait", "0.1", "--linger", 0, *LOCAL)
-    sender = start("send", image, "-n", 2, "--max-wait", 4, "--linger", 0, "--json", *LOCAL)
-    leaf = start("receive", sender.address(), "--to", tmp_path / "to", "--json")
-    assert lonely.end() == 1
-    assert "joinleaf: error: nobody joined within 0.1 s" in lonely.stderr
+    leaf = start("receive", free_address, "--to", tmp_path / "to")
+    leaf.wait_for("waiting for")  # so that it is there as soon as there is a sender
+    sender = start(
+        "send", image, "-n", 2, "--max-wait", 3, "--linger", 0, "--json", "-a", free_address
+    )
     assert (sender.end(), leaf.end()) == (3, 0)
     assert sender.summary()["absent"] == 1
+
+
+def test_nobody_at_all_is_a_failure_that_says_so(start: Start, image: Path) -> None:
+    sender = start("send", image, "--max-wait", "0.1", "--linger", 0, *LOCAL)
+    assert sender.end() == 1
+    assert "joinleaf: error: nobody joined within 0.1 s" in sender.stderr
 
 
 def test_ctrl_c_at_a_receiver_is_told_to_the_sender(

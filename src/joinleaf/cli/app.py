@@ -75,5 +75,6 @@ def run(arguments: list[str]) -> int:
 def _usage(text: str, context: object) -> int:
     path = getattr(context, "command_path", "joinleaf")
     text = " ".join(text.split()).rstrip(".")
-    sys.stderr.write(f"joinleaf: error: {text}. See {path} --help\n")
+    if text:  # without a verb the help page has been printed, and there is nothing to add
+        sys.stderr.write(f"joinleaf: error: {text}. See {path} --help\n")
     return ExitCode.USAGE

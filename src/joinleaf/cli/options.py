@@ -67,7 +67,12 @@ Quiet = Annotated[
 Verbose = Annotated[
     int,
     typer.Option(
-        "--verbose", "-v", count=True, envvar="JOINLEAF_VERBOSE", help="Say more; twice: all."
+        "--verbose",
+        "-v",
+        count=True,
+        envvar="JOINLEAF_VERBOSE",
+        show_default=False,
+        help="Say more; twice: all.",
     ),
 ]
 Interface = Annotated[

@@ -204,6 +204,7 @@ class Sending:
     def exit_code(self, result: TransferResult, talk: Talk) -> ExitCode:
         """What the shell gets; says it where nobody came at all."""
         if result.cancelled:
+            talk.say("interrupted", "yellow")
             return ExitCode.INTERRUPTED
         if not result.leaves:
             wait = "" if self.max_wait is None else f" within {units.duration(self.max_wait)}"

@@ -195,6 +195,4 @@ def _sum(result: TransferResult) -> str:
         text += f", {units.rate(result.bytes_sent / result.seconds)}"
     if result.absent:
         text += f"; {result.absent} never came"
-    if result.cancelled:
-        text += "; interrupted"
     return text + (f"\nsha256 {result.sha256}" if result.sha256 else "")

@@ -20,7 +20,7 @@ from joinleaf.values import Address
 __all__ = ["query_roster"]
 
 _SCRATCH: Final = 64 << 10
-_STRANGER_HINT: Final = "A root answers askers on its own host only; ask there"
+_STRANGER_HINT: Final = "A root answers on its own host only; ask there, by a loopback address"
 
 
 def query_roster(address: Address, timeout: float = 5.0) -> Roster:
