@@ -652,6 +652,12 @@ class RootSession(Session):
                 hint="Join as d_leaf, or make the c_root a d_leaf",
             )
 
+    def check_capacity(self, qos: Qos | None) -> None:
+        """Raise WSAEOPNOTSUPP where no invitation with these specifications could be kept."""
+        self._reserve(ROOT_ID, qos)
+        self.admission.release(("down", ROOT_ID))
+        self.admission.release(("up", ROOT_ID))
+
     def _reserve(self, key: int, qos: Qos | None) -> None:
         if qos is None:
             return

@@ -273,7 +273,7 @@ class OptionCalls(CallsBase):
         if isinstance(room[0], Cell) and len(out) <= _WORD:
             room[0].value = int.from_bytes(out, _ORDER)
         elif code == c.SIO_GET_QOS:
-            write_qos(room[0], record.endpoint.ioctl(code) or Qos())
+            write_qos(room[0], _own_view(record))
         else:
             write(room[0], out)
         return len(out)
@@ -325,7 +325,7 @@ class OptionCalls(CallsBase):
         if not record.info.has(c.XP1_QOS_SUPPORTED):
             raise SpiError(codes.WSAENOPROTOOPT, "this entry keeps no QoS")
         record.notices.enable(c.FD_QOS)
-        return bytes(qos_to_c(record.endpoint.ioctl(c.SIO_GET_QOS) or Qos()))
+        return bytes(qos_to_c(_own_view(record)))
 
     def find_route(self, record: SocketRecord, given: tuple[Any, int]) -> bytes:
         """SIO_ROUTING_INTERFACE_QUERY: the own address that packets there would leave from."""
@@ -367,6 +367,14 @@ class OptionCalls(CallsBase):
             raise SpiError(codes.WSAEINVAL, f"no template is called {text[:40]!r}")
         write_qos(lpQOS, Qos(template, template))
         return 1
+
+
+def _own_view(record: SocketRecord) -> Qos:
+    """What this end sends and receives: what was agreed is in the words of the one who asked."""
+    qos = record.endpoint.qos or record.preset_qos or Qos()
+    if record.accepted:
+        return Qos(qos.receiving, qos.sending, qos.provider_specific)
+    return qos
 
 
 def _bytes_of(value: Any, length: Any) -> bytes:

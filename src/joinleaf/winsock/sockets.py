@@ -51,6 +51,32 @@ _NOTHING_YET: Final = frozenset(
 """What a look for data may raise without meaning that the membership is over."""
 
 
+_JOIN_CODES: Final = frozenset(
+    {
+        codes.WSAEINTR,
+        codes.WSAEFAULT,
+        codes.WSAEOPNOTSUPP,
+        codes.WSAEADDRINUSE,
+        codes.WSAEADDRNOTAVAIL,
+        codes.WSAENETDOWN,
+        codes.WSAENETUNREACH,
+        codes.WSAENOBUFS,
+        codes.WSAETIMEDOUT,
+        codes.WSAECONNREFUSED,
+    }
+)
+"""What a join that has been started can end with (clause 62; steps 20 and 21 of section 5.6)."""
+
+
+def _as_listed(error: SpiError) -> SpiError:
+    """An outcome by a code of the page: unreachable is unreachable, and no answer is a refusal."""
+    if error.code in _JOIN_CODES:
+        return error
+    unreachable = error.code in (codes.WSAEHOSTUNREACH, codes.WSAEHOSTDOWN)
+    code = codes.WSAENETUNREACH if unreachable else codes.WSAECONNREFUSED
+    return SpiError(code, str(error), call="WSPJoinLeaf", reason=error.reason, data=error.data)
+
+
 class Kind(enum.Enum):
     """What a socket is in the control plane."""
 
@@ -319,7 +345,7 @@ class SocketRecord:
         try:
             joined = self.endpoint.join_result()
         except SpiError as error:
-            attempt.error = error
+            attempt.error = _as_listed(error)
             attempt.answer(None)
         else:
             if (code := attempt.answer(joined.data)) != 0:

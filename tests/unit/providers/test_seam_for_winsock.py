@@ -12,7 +12,8 @@ from joinleaf.providers.memory import MemoryProvider
 from joinleaf.providers.rooted import RootedProvider
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
-from joinleaf.spi.provider import CheckedProvider, Roles
+from joinleaf.spi.provider import CheckedProvider, Roles, Settings
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 BOUND = 5.0
@@ -115,3 +116,43 @@ def test_a_leg_over_tcp_can_be_asked_for_its_end_after_its_root_was_closed() -> 
     with pytest.raises(SpiError) as caught:
         leg.receive_many(timeout=0)
     assert caught.value.code == codes.WSAEDISCON
+
+
+def test_a_port_is_taken_from_nobody_who_is_bound_to_it_over_tcp() -> None:
+    provider = RootedProvider()
+    info = provider.protocols()[0]
+    first, second = provider.open(info, Roles()), provider.open(info, Roles())
+    first.bind(Address("127.0.0.1"))
+    with pytest.raises(SpiError) as caught:
+        second.bind(first.local_address)
+    assert caught.value.code == codes.WSAEADDRINUSE
+    first.close()
+    second.close()
+
+
+def test_a_listener_over_tcp_can_be_started_again_on_the_port_of_its_last_session() -> None:
+    provider = RootedProvider()
+    info = provider.protocols()[0]
+    root, leaf = provider.open(info, Roles(True, True)), provider.open(info, Roles())
+    root.bind(Address("127.0.0.1"))
+    root.listen()
+    place = root.local_address
+    leaf.start_join_leaf(place)
+    root.accept(timeout=BOUND)
+    root.close()  # this end closes first, and has the connection that lingers
+    leaf.close()
+    again = provider.open(info, Roles(True, True))
+    again.bind(place)
+    again.listen()
+    again.close()
+
+
+def test_a_root_over_tcp_starts_no_invitation_beyond_its_capacity() -> None:
+    provider = RootedProvider()
+    info = provider.protocols()[0]
+    root = provider.open(info, Roles(True, True), Settings(capacity=10_000))
+    wanted = Qos(FlowSpec(token_rate=20_000, service_type=c.SERVICETYPE_GUARANTEED))
+    with pytest.raises(SpiError) as caught:
+        root.start_join_leaf(Address("127.0.0.1", 9), qos=wanted)
+    assert caught.value.code == codes.WSAEOPNOTSUPP
+    root.close()

@@ -254,6 +254,8 @@ class RootEndpoint(EndpointBase):
 
         def start() -> LegEndpoint:
             self._check_may_invite()
+            asked = qos if qos is not None else self._qos
+            self._session.check_capacity(asked)
             if self._sock is None:
                 self.bind(Address(""))
             now = time.monotonic_ns()
@@ -265,7 +267,7 @@ class RootEndpoint(EndpointBase):
                 self.local_address,
                 now,
                 data=bytes(caller_data),
-                qos=qos if qos is not None else self._qos,
+                qos=asked,
                 deadline_ns=None if timeout is None else now + int(timeout * 1e9),
             )
             self._machine.handle(RootInput.INVITE, call="join_leaf")
