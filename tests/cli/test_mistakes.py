@@ -33,6 +33,8 @@ def test_each_mistake_is_one_line_with_its_exit_code(
             (2, "a port is missing", ("leaf", "jl://127.0.0.1")),
             (2, "--open", ("send", image, "-a", "jl://0.0.0.0:0")),
             (2, "--open", ("root", "jl://0.0.0.0:0")),
+            (2, "Known schemes", ("leaf", "jk://127.0.0.1:7400")),
+            (2, "inside one process", ("root", "mem://here")),
             (2, "has no root", ("root", "udp://239.255.1.1:5000")),
             (2, "leave one out", ("receive", free_address, "--json", "--to", "-")),
             (2, "write a rate as", ("send", image, "--rate", "fast")),

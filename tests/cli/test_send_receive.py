@@ -144,10 +144,12 @@ def test_a_key_starts_with_those_who_are_here(
     start: Start, image: Path, tmp_path: Path, key: str
 ) -> None:
     sender = start("send", image, "-n", 3, *LOCAL, terminal=True)
-    leaf = start("receive", sender.address(), "--to", tmp_path / "to")
+    leaf = start("receive", sender.address(), "--to", tmp_path / "to", terminal=True)
     sender.wait_for("1 of 3 leaves joined")
     sender.type(key)
     assert (sender.end(), leaf.end()) == (0, 0)
+    for program in (sender, leaf):
+        assert "━" in program.text  # progress is drawn on a terminal
     assert "1 of 1 leaf has image.bin, verified" in sender.text
 
 

@@ -26,7 +26,10 @@ class ReceiveView:
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
-        self._live = Live(console=talk.console, auto_refresh=False, transient=True)
+        # Standard output is for data: nothing may come between.
+        self._live = Live(
+            console=talk.console, auto_refresh=False, transient=True, redirect_stdout=False
+        )
         self._begun = False
         self._line_s = self._event_s = time.monotonic()
 

@@ -11,7 +11,13 @@ from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk, hush_stdout
 from joinleaf.cli.signals import Stop
 from joinleaf.cli.units import clean
-from joinleaf.errors import AdmissionRefusedError, JoinleafError, JoinRefusedError, SessionOSError
+from joinleaf.errors import (
+    AdmissionRefusedError,
+    JoinleafError,
+    JoinRefusedError,
+    ProviderNotFoundError,
+    SessionOSError,
+)
 from joinleaf.spi.codes import WSAEADDRINUSE
 from joinleaf.spi.provider import EndReason
 
@@ -63,7 +69,7 @@ def _guarded(body: Body, talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, An
 
 
 def _code_for(error: BaseException) -> ExitCode:
-    if isinstance(error, UsageError | ValueError):
+    if isinstance(error, UsageError | ValueError | ProviderNotFoundError):
         return ExitCode.USAGE
     return ExitCode.REFUSED if was_refused(error) else ExitCode.FAILURE
 

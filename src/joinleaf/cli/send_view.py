@@ -39,7 +39,10 @@ class SendView:
     def __init__(self, talk: Talk, *, keys: bool = False) -> None:
         self._talk = talk
         self._keys = keys
-        self._live = Live(console=talk.console, auto_refresh=False, transient=True)
+        # Standard output is for data: nothing may come between.
+        self._live = Live(
+            console=talk.console, auto_refresh=False, transient=True, redirect_stdout=False
+        )
         self._states: dict[str, str] = {}
         self._line_s = self._event_s = time.monotonic()
 

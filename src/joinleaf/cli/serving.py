@@ -37,11 +37,12 @@ def served(address: str | None, *, open_to_all: bool, interface: str | None) -> 
         where = SessionAddress.parse(address)
     if where.scheme in ("udp", "ssm"):
         raise UsageError(f"{where} has no root: every member runs joinleaf leaf {where}")
+    if where.scheme == "mem":
+        raise UsageError(f"{where}: such sessions live inside one process; write jl://host:port")
     if interface is not None and (address is None or where.address.is_any):
         host = _address_on(interface, 4)
         where = SessionAddress(where.scheme, Address(host, where.address.port), "", where.options)
-    local = where.scheme == "mem" or where.address.is_loopback
-    if not (open_to_all or local):
+    if not (open_to_all or where.address.is_loopback):
         raise UsageError(
             f"{where} can be reached from other hosts, and nothing says whom to admit: "
             "add --open to admit everybody (nothing is encrypted yet)"
