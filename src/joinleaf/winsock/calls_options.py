@@ -347,8 +347,8 @@ class OptionCalls(CallsBase):
         record.sends.abort(quiet=False)
 
     def descriptor(self, record: SocketRecord, given: tuple[Any, int]) -> bytes:
-        """SIO_QUERY_TARGET_PNP_HANDLE: the descriptor of the carrier itself."""
-        return bytes(SOCKET(self.descriptor_of(record.endpoint)))
+        """SIO_QUERY_TARGET_PNP_HANDLE: the descriptor of the base provider, which is this one."""
+        return bytes(SOCKET(record.handles[0]))
 
     @answers(0)
     def WSPGetQOSByName(self, s: Any, lpQOSName: Any, lpQOS: Any, lpErrno: Any) -> int:
