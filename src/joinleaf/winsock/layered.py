@@ -105,9 +105,9 @@ class PassThrough:
         lpProcTable: Any,
     ) -> int:
         """Start the provider below, then fill the table with this layer's functions (4.1)."""
+        if UpcallTable is None or is_null(lpProcTable):
+            return codes.WSAEFAULT
         try:
-            if UpcallTable is None or is_null(lpProcTable):
-                raise SpiError(codes.WSAEFAULT, "a parameter is missing", call="WSPStartup")
             entry = info_at(lpProtocolInfo) or self.info
             below = self._handed_down(lpProtocolInfo if not is_null(lpProtocolInfo) else entry)
             code: int = self.lower.WSPStartup(

@@ -270,7 +270,7 @@ _OUTPUTS: Final[dict[tuple[str, str], _Show]] = {
     ("WSPGetSockName", "name"): _written_address("namelen"),
     ("WSPGetPeerName", "name"): _written_address("namelen"),
     ("WSPRecvFrom", "lpFrom"): _written_address("lpFromlen"),
-    ("", "lpCalleeData"): _data,
+    # Not lpCalleeData: with a nonblocking join nobody has written them yet.
     ("", "lpInboundDisconnectData"): _data,
     ("", "lpNumberOfBytesSent"): _number_at,
     ("", "lpNumberOfBytesRecvd"): _number_at,
