@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-from bench import joins, latency, messages
+from bench import aio_contenders, joins, latency, messages
 from bench.contenders import ALL
 from bench.record import print_where
 
@@ -26,12 +26,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_numbers, help="bytes, for example 64,1024,65536,1048576")
     parser.add_argument("--legs", type=int, default=1000, help="of the question joins")
     parser.add_argument(
-        "--only", action="append", default=[], choices=list(ALL), help="may be repeated"
+        "--only",
+        action="append",
+        default=[],
+        choices=list(ALL | aio_contenders.AIO),
+        help="may be repeated",
     )
     parser.add_argument(
         "question",
         nargs="?",
-        choices=("short", "messages", "latency", "joins"),
+        choices=("short", "messages", "latency", "joins", "aio"),
         default="short",
         help="short (default): a little of each",
     )
@@ -61,6 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rounds=3 if short else options.rounds,
             seconds=options.seconds,
             only=options.only,
+        )
+    if options.question == "aio":
+        messages.run(
+            leaves=options.leaves or [1, 8],
+            sizes=options.sizes or [64, 1024, 65536],
+            rounds=options.rounds,
+            seconds=options.seconds,
+            only=options.only,
+            contenders=aio_contenders.available(),
         )
     if short or options.question == "joins":
         joins.run(legs=options.legs, rounds=3 if short else options.rounds)

@@ -16,12 +16,15 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
+from bench.aio_contenders import AIO
 from bench.contenders import ALL, PATIENCE_S, Contender, batch_of
 
 __all__ = ["Crew", "Result"]
 
 _context: Final = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["bench.contenders"])
+_context.set_forkserver_preload(["bench.contenders", "bench.aio_contenders"])
+
+_EVERY: Final = {**ALL, **AIO}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def _guarded(pipe: Connection, work: Callable[[], None]) -> None:
 
 def _run_sender(pipe: Connection, name: str, size: int, leaves: int) -> None:
     def work() -> None:
-        end = ALL[name].sender(size)
+        end = _EVERY[name].sender(size)
         pipe.send(("address", end.address))
         end.wait_for(leaves)
         pipe.send(("ready", None))
@@ -80,7 +83,7 @@ def _run_receiver(
     pipe: Connection, name: str, size: int, address: str, turn: int, leaves: int
 ) -> None:
     def work() -> None:
-        end = ALL[name].receiver(address, size)
+        end = _EVERY[name].receiver(address, size)
         pipe.send(("ready", None))
         batch = len(batch_of(size))
         while (job := pipe.recv()) is not None:

@@ -17,23 +17,34 @@ __all__ = ["run"]
 
 
 def run(
-    *, leaves: Sequence[int], sizes: Sequence[int], rounds: int, seconds: float, only: Sequence[str]
+    *,
+    leaves: Sequence[int],
+    sizes: Sequence[int],
+    rounds: int,
+    seconds: float,
+    only: Sequence[str],
+    contenders: Sequence[Contender] = tuple(ALL.values()),
 ) -> None:
     """Print one table for each size and number of leaves."""
     for size in sizes:
         for count in leaves:
-            results = measure(count, size, rounds, seconds, only)
+            results = measure(count, size, rounds, seconds, only, contenders)
             _print(results, size, count)
 
 
 def measure(
-    leaves: int, size: int, rounds: int, seconds: float, only: Sequence[str]
+    leaves: int,
+    size: int,
+    rounds: int,
+    seconds: float,
+    only: Sequence[str],
+    contenders: Sequence[Contender] = tuple(ALL.values()),
 ) -> dict[str, list[Result]]:
     """Results by contender's name, in the order of the rounds."""
     batch = len(batch_of(size))
     chosen: list[Contender] = [
         contender
-        for contender in ALL.values()
+        for contender in contenders
         if (batch > 1 or not contender.packs) and (not only or contender.name in only)
     ]
     results: dict[str, list[Result]] = {contender.name: [] for contender in chosen}
