@@ -41,6 +41,7 @@ from joinleaf.winsock.types import (
     SOCKET_ERROR,
     WSANETWORKEVENTS,
     sockaddr_in,
+    timeval,
 )
 from joinleaf.winsock.upcalls import Upcalls
 
@@ -302,19 +303,23 @@ class FragileProvider:
 
 
 class Watch:
-    """WSPEventSelect and WSPEnumNetworkEvents on one socket.
+    """The events of one socket, by WSPEnumNetworkEvents. ``World.watch`` registers it first.
+
+    Args:
+        world: Whose socket it is.
+        s: The socket.
+        event: Handle of the event object it is registered with, or has inherited.
 
     Attributes:
         event: Handle of the event object.
         seen: Every indication enumerated so far, in order: bit and code.
     """
 
-    def __init__(self, world: World, s: int, mask: int, event: int | None = None) -> None:
+    def __init__(self, world: World, s: int, event: int) -> None:
         self._world = world
         self._s = s
-        self.event = world.objects.create_event() if event is None else event
+        self.event = event
         self.seen: list[tuple[int, int]] = []
-        world.call("WSPEventSelect", s, self.event, mask)
 
     def enumerate(self, *, reset: bool = True) -> dict[int, int]:
         """The record, bit to code; the event object is reset."""
@@ -388,6 +393,8 @@ class World:
     provider: Any
     rooted: bool
     opened: list[int] = field(default_factory=list)
+    flags: int = 0
+    """What the last WSPRecv wrote to ``*lpFlags``."""
 
     @classmethod
     def start(
@@ -648,6 +655,7 @@ class World:
         memory = Wsabuf(bytearray(size))
         count, flags = Cell(SENTINEL), Cell(0)
         self.call("WSPRecv", s, [memory], 1, count, flags, None, None, None)
+        self.flags = flags.value
         assert memory.memory is not None
         return bytes(memory.memory[: count.value])
 
@@ -671,7 +679,7 @@ class World:
 
     def hears_nothing(self, s: int) -> bool:
         """Whether a nonblocking socket has nothing to read, now and in a little while."""
-        watch = Watch(self, s, c.FD_READ)
+        watch = self.watch(s, c.FD_READ)
         quiet = watch.silent(c.FD_READ)
         self.call("WSPEventSelect", s, None, 0)
         return quiet
@@ -679,7 +687,10 @@ class World:
     # Events, options, specifications
 
     def watch(self, s: int, mask: int = c.FD_ALL_EVENTS, event: int | None = None) -> Watch:
-        return Watch(self, s, mask, event)
+        if event is None:
+            event = self.objects.create_event()
+        self.call("WSPEventSelect", s, event, mask)
+        return Watch(self, s, event)
 
     def option(self, s: int, option: int, size: int = 4) -> int:
         memory, length = bytearray(size), Cell(size)
@@ -703,6 +714,13 @@ class World:
         self.call(
             "WSPIoctl", s, c.SIO_SET_QOS, value, _QOS_BYTES, None, 0, Cell(), None, None, None
         )
+
+    def select(self, *sockets: int) -> tuple[list[int], list[int], list[int]]:
+        """WSPSelect with these in all three sets, without waiting."""
+        reading, writing, failing = list(sockets), list(sockets), list(sockets)
+        count = self.call("WSPSelect", 0, reading, writing, failing, timeval(0, 0))
+        assert count == len(reading) + len(writing) + len(failing)
+        return reading, writing, failing
 
     def hook(self, function: Callable[[Any], Any] | None) -> None:
         """The blocking hook of the calling thread."""
