@@ -39,6 +39,11 @@ SIDE_CHAT: Final = c.MSG_DONTROUTE
 _LATE: Final = frozenset({codes.WSAEWOULDBLOCK, codes.WSAETIMEDOUT})
 
 
+def _is_session(record: SocketRecord, address: Address) -> bool:
+    session = record.endpoint.peer_address
+    return (address.host, address.port) == (session.host, session.port)
+
+
 class DataCalls(CallsBase):
     """Four calls and what they share."""
 
@@ -99,7 +104,7 @@ class DataCalls(CallsBase):
         address = self.read_name(record, pointer, length)
         if address.is_any:
             raise SpiError(codes.WSAEADDRNOTAVAIL, f"{address} is nobody", call="WSPSendTo")
-        if record.joined and not record.is_ended and address == record.endpoint.peer_address:
+        if record.joined and not record.is_ended and _is_session(record, address):
             return None  # the session itself: by the way that the session's own settings apply to
         if not isinstance(record.endpoint, DatagramEndpoint):
             raise SpiError(codes.WSAEADDRNOTAVAIL, "this entry sends to its session only")

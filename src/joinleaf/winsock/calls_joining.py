@@ -173,6 +173,8 @@ class JoiningCalls(CallsBase):
     ) -> None:
         """Bind, make the new descriptor, start; a failure changes nothing but the bind."""
         endpoint = record.endpoint
+        if record.interface and not address.scope:
+            address = Address(address.host, address.port, record.interface)
         record.notices.enable(c.FD_CONNECT)  # each start arms it again (A-9)
         record.unreported = None
         if record.kind is Kind.C_ROOT:

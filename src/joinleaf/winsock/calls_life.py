@@ -167,6 +167,7 @@ class LifeCalls(CallsBase):
             self._give_up(record, attempt)
         record.endpoint.subscribe(None)
         record.endpoint.cancel()
+        record.interests.close()
         self.abort_operations(record, quiet=quiet)
         # The client's descriptors first: the carrier's then closes what is really the last one.
         for handle in list(record.handles):

@@ -15,8 +15,10 @@ from typing import Any, Final
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
+from joinleaf.spi.provider import DatagramEndpoint
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
+from joinleaf.winsock import ip_level
 from joinleaf.winsock.addresses import decode, encode
 from joinleaf.winsock.calls_base import CallsBase, answers
 from joinleaf.winsock.conversions import info_to_c, qos_to_c
@@ -182,21 +184,23 @@ class OptionCalls(CallsBase):
     # Multicast options of the BSD form, mixed with joins by many programs (model, 11.1)
 
     def _get_ip(self, record: SocketRecord, level: int, option: int) -> bytes:
-        names = _IP_NAMES.get((level, option))
-        if names is None or record.info.address_family != names[0]:
-            code = codes.WSAENOPROTOOPT if level in _IP_LEVELS else codes.WSAEINVAL
-            raise SpiError(code, f"no option {option:#x} of level {level}")
-        default = {c.SIO_MULTICAST_SCOPE: 1, c.SIO_MULTIPOINT_LOOPBACK: 1}[names[1]]
-        return int(record.options.get(-names[1], default)).to_bytes(_WORD, _ORDER)
+        _check_level(record, level)
+        command = ip_level.COMMANDS.get((level, option))
+        if command is None:
+            return ip_level.get(self.descriptor_of(record.endpoint), level, option)
+        return int(record.options.get(-command, 1)).to_bytes(_WORD, _ORDER)
 
     def _set_ip(self, record: SocketRecord, level: int, option: int, raw: bytes) -> None:
-        names = _IP_NAMES.get((level, option))
-        if names is None or record.info.address_family != names[0]:
-            code = codes.WSAENOPROTOOPT if level in _IP_LEVELS else codes.WSAEINVAL
-            raise SpiError(code, f"no option {option:#x} of level {level}")
-        if not raw:
-            raise fault("no value")
-        self._control_number(record, names[1], int.from_bytes(raw[:_WORD], _ORDER))
+        _check_level(record, level)
+        command = ip_level.COMMANDS.get((level, option))
+        if command is not None:
+            self._control_number(record, command, int.from_bytes(raw[:_WORD], _ORDER))
+            return
+        ip_level.put(self.descriptor_of(record.endpoint), level, option, raw)
+        if (interface := ip_level.interface(level, option, raw)) is not None:
+            record.interface = interface
+        if ip_level.joins(level, option) and isinstance(record.endpoint, DatagramEndpoint):
+            record.endpoint.open_to_all()  # a member without WSPJoinLeaf hears its group as well
 
     def _control_number(self, record: SocketRecord, code: int, number: int) -> None:
         value: Any = bool(number) if code == c.SIO_MULTIPOINT_LOOPBACK else number
@@ -230,13 +234,61 @@ class OptionCalls(CallsBase):
         def attempt() -> Result:
             return Result(self._control(record, code, given, room, lpcbBytesReturned))
 
-        if record.overlapped and not is_null(lpOverlapped):
+        overlapped = record.overlapped and not is_null(lpOverlapped)
+        if code in _CHANGES or (overlapped and code == c.SIO_GET_QOS):
+            attempt = self._at_next_change(record, code, given, attempt)
+        if overlapped:
             asked = (lpOverlapped, lpCompletionRoutine, lpThreadId)
             return self._overlap_control(record, attempt, asked, lpcbBytesReturned)
-        result = attempt()
+        if code in _CHANGES and record.blocking:
+            result = self._wait_for_change(record, attempt)
+        else:
+            result = attempt()
         if not is_null(lpcbBytesReturned):
             write_int(lpcbBytesReturned, result.count, ctypes.c_uint32)
         return 0
+
+    @staticmethod
+    def _at_next_change(
+        record: SocketRecord, code: int, given: tuple[Any, int], command: Callable[[], Result]
+    ) -> Callable[[], Result]:
+        """The command, to be carried out when something has changed; WSAEWOULDBLOCK until then."""
+        event = _CHANGES.get(code, c.FD_QOS)
+        if code == c.SIO_GET_QOS:
+            if not record.info.has(c.XP1_QOS_SUPPORTED):
+                raise SpiError(codes.WSAENOPROTOOPT, "this entry keeps no QoS")
+        else:
+            if record.info.address_family not in (c.AF_INET, c.AF_INET6):
+                raise SpiError(codes.WSAEINVAL, "names have neither routes nor interfaces")
+            if code == c.SIO_ROUTING_INTERFACE_CHANGE:
+                decode(read(*given), record.info, codes.WSAEFAULT)
+            record.notices.enable(event)
+            record.interests.ask(event)
+        before = record.interests.count(event)
+
+        def attempt() -> Result:
+            if record.interests.count(event) == before:
+                raise SpiError(codes.WSAEWOULDBLOCK, "nothing has changed yet")
+            return command() if code == c.SIO_GET_QOS else Result()
+
+        return attempt
+
+    def _wait_for_change(self, record: SocketRecord, attempt: Callable[[], Result]) -> Result:
+        """SIO_*_CHANGE on a blocking socket: return once it has changed."""
+        thread = self.outlet.objects.thread()
+
+        def look(timeout: float | None) -> Result:
+            while True:
+                generation = self.generation
+                if record.closed or (thread.call is not None and thread.call.cancelled):
+                    raise SpiError(codes.WSAEINTR, "closed or cancelled", call="WSPIoctl")
+                with contextlib.suppress(SpiError):
+                    return attempt()
+                with self.activity:
+                    if not self.activity.wait_for(lambda: self.generation != generation, timeout):  # noqa: B023  # called at once
+                        raise SpiError(codes.WSAETIMEDOUT, "not yet", call="WSPIoctl")
+
+        return self.wait(look, self.wake_select, call="WSPIoctl")
 
     def _overlap_control(
         self,
@@ -369,6 +421,15 @@ class OptionCalls(CallsBase):
         return 1
 
 
+def _check_level(record: SocketRecord, level: int) -> None:
+    """WSAEINVAL for a level that is none, WSAENOPROTOOPT for one of other kinds of socket."""
+    if level not in ip_level.LEVELS:
+        raise SpiError(codes.WSAEINVAL, f"level {level} is not known")
+    datagrams = record.info.has(c.XP1_IFS_HANDLES)
+    if not datagrams or ip_level.LEVELS[level] != record.info.address_family:
+        raise SpiError(codes.WSAENOPROTOOPT, f"level {level} is of other sockets")
+
+
 def _own_view(record: SocketRecord) -> Qos:
     """What this end sends and receives: what was agreed is in the words of the one who asked."""
     qos = record.endpoint.qos or record.preset_qos or Qos()
@@ -423,10 +484,7 @@ _COMMANDS: Final[dict[int, _Handler]] = {
     c.SIO_QUERY_TARGET_PNP_HANDLE: OptionCalls.descriptor,
 }
 
-_IP_LEVELS: Final = frozenset({c.IPPROTO_IP, c.IPPROTO_IPV6})
-_IP_NAMES: Final = {
-    (c.IPPROTO_IP, c.IP_MULTICAST_TTL): (c.AF_INET, c.SIO_MULTICAST_SCOPE),
-    (c.IPPROTO_IP, c.IP_MULTICAST_LOOP): (c.AF_INET, c.SIO_MULTIPOINT_LOOPBACK),
-    (c.IPPROTO_IPV6, c.IPV6_MULTICAST_HOPS): (c.AF_INET6, c.SIO_MULTICAST_SCOPE),
-    (c.IPPROTO_IPV6, c.IPV6_MULTICAST_LOOP): (c.AF_INET6, c.SIO_MULTIPOINT_LOOPBACK),
+_CHANGES: Final = {
+    c.SIO_ROUTING_INTERFACE_CHANGE: c.FD_ROUTING_INTERFACE_CHANGE,
+    c.SIO_ADDRESS_LIST_CHANGE: c.FD_ADDRESS_LIST_CHANGE,
 }

@@ -93,9 +93,11 @@ class Queue:
     Args:
         outlet: Sets events and queues routines.
         order: Lets one routine of the socket run at a time; shared by its queues.
+        in_turn: Whether an operation waits for those before it; commands do not.
     """
 
-    def __init__(self, outlet: Outlet, order: Routines) -> None:
+    def __init__(self, outlet: Outlet, order: Routines, *, in_turn: bool = True) -> None:
+        self._in_turn = in_turn
         self._outlet = outlet
         self._order = order
         self._lock = threading.Lock()
@@ -120,8 +122,7 @@ class Queue:
             SpiError: It failed at once; nothing is pending and nothing will be told.
         """
         with self._lock:
-            first = not self._waiting
-            if not first:
+            if self._in_turn and self._waiting:
                 self._waiting.append(operation)
                 return None
         try:
@@ -143,18 +144,23 @@ class Queue:
                 return
             self._running = True
         try:
-            while self._waiting:
-                operation = self._waiting[0]
-                try:
-                    result, code = operation.attempt(), 0
-                except SpiError as error:
-                    if error.code in _LATE:
-                        return
-                    result, code = Result(), error.code
-                self._remove(operation)
-                self.complete(operation, code, result)
+            for operation in list(self._waiting):
+                if not self._try(operation) and self._in_turn:
+                    return
         finally:
             self._running = False
+
+    def _try(self, operation: Operation) -> bool:
+        """Do one operation if it can be done now."""
+        try:
+            result, code = operation.attempt(), 0
+        except SpiError as error:
+            if error.code in _LATE:
+                return False
+            result, code = Result(), error.code
+        if self._remove(operation):  # and has not been aborted meanwhile
+            self.complete(operation, code, result)
+        return True
 
     def _remove(self, operation: Operation) -> bool:
         with self._lock:

@@ -26,6 +26,7 @@ from joinleaf.spi import codes
 from joinleaf.spi import constants as c
 from joinleaf.spi.provider import Endpoint, EndpointEvent, JoinRole, Settings
 from joinleaf.values import Address
+from joinleaf.winsock.changes import Interests
 from joinleaf.winsock.notices import Notices
 from joinleaf.winsock.overlapped import Queue, Routines
 
@@ -174,8 +175,10 @@ class SocketRecord:
         close_event: What the seam said of the end.
         unreported: Code of an outcome of a nonblocking join that nobody has been told of.
         blocked: Whether a send would have blocked since the last FD_WRITE.
+        interface: For joins, chosen by IP_MULTICAST_IF; ``""``: the default one.
         peer: Default destination set by WSPConnect.
         sends: Overlapped sends that wait; ``receives`` and ``controls`` likewise.
+        interests: What its client wants to hear of outside the session.
         routines: Runs their completion routines one at a time.
     """
 
@@ -218,10 +221,12 @@ class SocketRecord:
         self.unreported: int | None = None
         self.blocked = False
         self.peer: Address | None = None
+        self.interface = ""
         self.routines = Routines()
         self.sends = Queue(notices.outlet, self.routines)
         self.receives = Queue(notices.outlet, self.routines)
-        self.controls = Queue(notices.outlet, self.routines)
+        self.controls = Queue(notices.outlet, self.routines, in_turn=False)
+        self.interests = Interests(self._surroundings_changed)
         self._changed = changed
 
     # Facts
@@ -317,6 +322,7 @@ class SocketRecord:
         elif event.kind == c.FD_ACCEPT:
             self.tell_level()
         else:
+            self.interests.happened(event.kind)
             self.notices.signal(event.kind, event.code)
         self.retry()
         self._changed()
@@ -325,6 +331,12 @@ class SocketRecord:
         """Do what pending overlapped operations wait for, as far as it can be done."""
         self.receives.retry()
         self.sends.retry()
+        self.controls.retry()
+
+    def _surroundings_changed(self, event: int) -> None:
+        self.notices.signal(event)
+        self.controls.retry()
+        self._changed()
 
     def _outcome_arrived(self) -> None:
         with self.lock:
