@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from joinleaf.core.association import (
     Asked,
     Association,
@@ -142,9 +144,8 @@ class LegEnded:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Messages for this end.
+class Arrived(msgspec.Struct, gc=False):
+    """Messages for this end. Not a dataclass, as the others: there is one for each frame.
 
     Attributes:
         key: The leg they came by.

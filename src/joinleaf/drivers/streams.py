@@ -406,6 +406,21 @@ class StreamDriver:
             self.dispose()
         return callbacks
 
+    def flush_at_once(self, keys: Sequence[int]) -> bool:
+        """Send what these legs have queued. Under the lock.
+
+        Returns:
+            Whether that was all there is to do: the kernel took it, and nothing came of it. If
+            not, ``settle`` has to follow.
+        """
+        dirty, all_sent = self.session.dirty, True
+        for key in keys:
+            dirty.pop(key, None)
+            if not self.flush(key, arm=False):
+                self._unarmed[key] = None
+                all_sent = False
+        return all_sent and not self.unsettled
+
     def tell_of_room(self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]) -> None:
         """Call ``tell`` under the lock, once, when these legs have nothing queued any more."""
         with self.lock:
@@ -423,7 +438,11 @@ class StreamDriver:
     def _queued(self, keys: Iterable[int]) -> bool:
         """Whether any of these legs has something queued that the kernel did not take."""
         legs = self.session.legs
-        return any(key in legs and legs[key].association.outbox.size for key in keys)
+        for key in keys:
+            leg = legs.get(key)
+            if leg is not None and leg.association.outbox.size:
+                return True
+        return False
 
     def _after_dispatch(self, outputs: Iterable[Output]) -> None:
         touched: dict[int, None] = {}
@@ -707,13 +726,20 @@ class StreamDriver:
     # Waiting
 
     def pump_until(
-        self, done: Callable[[], T | None], timeout: float | None, *, direct: bool = False
+        self,
+        done: Callable[[], T | None],
+        timeout: float | None,
+        *,
+        claim: Callable[[Arrived], T | None] | None = None,
+        direct: bool = False,
     ) -> T | None:
         """Read and wait in this thread until ``done`` gives something, or the time is over.
 
         Args:
             done: Asked under the lock.
             timeout: Seconds; None for ever.
+            claim: Asked under the lock about what has arrived if it is the only thing that
+                happened: a result spares the way through the owner's queue.
             direct: The one connection is read without asking the poller first.
 
         Raises:
@@ -730,9 +756,12 @@ class StreamDriver:
                         result = done()
                         if result is None and not self.closed:
                             self._read_now(direct)
+                            if claim is not None:
+                                result = self._claimed(claim)
                             if self.unsettled:
                                 callbacks = self.settle()
-                            result = done()
+                            if result is None:
+                                result = done()
                         if result is None:
                             self._check_not_cancelled(cancellations)
                             mark = self.waiter.mark()
@@ -760,6 +789,15 @@ class StreamDriver:
                 self.read(key)
                 return
         self._turn()
+
+    def _claimed(self, claim: Callable[[Arrived], T | None]) -> T | None:
+        out = self.session.out
+        if len(out) != 1 or type(out[0]) is not Arrived:
+            return None
+        result = claim(out[0])
+        if result is not None:
+            out.clear()
+        return result
 
     def _wait(self, fd: int, left: float | None, mark: int, *, write: bool = False) -> None:
         try:
@@ -797,7 +835,7 @@ class StreamDriver:
         Returns:
             False if the time was over before.
         """
-        if self._all_sent(keys):
+        if self.has_room(keys):
             return True
         cancellations = self.cancellations
         blocked = BlockedSockets(keys)
@@ -826,10 +864,12 @@ class StreamDriver:
         finally:
             blocked.close()
 
-    def _all_sent(self, keys: Iterable[int]) -> bool:
-        """The usual case: the kernel has taken everything at once."""
+    def has_room(self, keys: Iterable[int] | None = None) -> bool:
+        """The usual case: nothing is queued for these legs, or for any, and nothing is to do."""
         with self.lock:
-            return not self.unsettled and not self._queued(keys)
+            return not self.unsettled and not self._queued(
+                self._connections if keys is None else keys
+            )
 
     def _flush_blocked(self, blocked: BlockedSockets) -> None:
         """Try all of them, and not one after another.
@@ -895,6 +935,10 @@ class StreamDriver:
                 self._reactor.call_later(0.01, self._background_polling)
 
     def _background(self) -> None:
+        self.run(self._turn_if_open, clocks=False)
+
+    def catch_up(self) -> None:
+        """Take note of everything that has come by now; never waits."""
         self.run(self._turn_if_open, clocks=False)
 
     def _turn_if_open(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from joinleaf.core.qos.token_bucket import TokenBucket
-from joinleaf.core.session import LegEnded
+from joinleaf.core.session import Arrived, LegEnded
 from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.drivers.streams import StreamDriver
@@ -309,16 +309,24 @@ class EndpointBase:
             raise ended_error(self._ended, "receive")
         return None
 
+    def _claim(self, arrived: Arrived) -> Batch | None:
+        """Take a batch past the inbox, which is empty, if it is for this endpoint."""
+        if self._cannot_receive or self._closed or not self._is_for_me(arrived):
+            return None
+        return arrived.batch
+
+    def _is_for_me(self, arrived: Arrived) -> bool:
+        raise NotImplementedError
+
     def receive_many(self, *, timeout: float | None = None) -> Batch:
         """WSPRecv."""
         with self._receiving:
             if self._cannot_receive:
                 raise SpiError(WSAESHUTDOWN, "receiving was shut down", call="receive")
             self._check_may_receive()
-            with self._driver.lock:
-                batch = self._take()
-            if batch is None:
-                batch = self._driver.pump_until(self._take_or_end, timeout, direct=True)
+            batch = self._driver.pump_until(
+                self._take_or_end, timeout, claim=self._claim, direct=True
+            )
         if batch is None:
             raise late(timeout, "receive")
         return batch
@@ -382,7 +390,7 @@ class EndpointBase:
         """
         driver = self._driver
         keys: Sequence[int] = ()
-        borrowed = False
+        borrowed = done = False
         calls: Callbacks = []
         try:
             with driver.lock:
@@ -390,13 +398,16 @@ class EndpointBase:
                 keys, borrowed = driver.keys(), True
                 keys, packed = queue()
                 borrowed = packed.borrowed
-                calls = driver.settle(arm=False)
+                done = driver.flush_at_once(keys)
+                if not done:
+                    calls = driver.settle(arm=False)
             for call in calls:
                 call()
-            if waits:
+            if waits and not done:
                 self._drain_queued(keys, deadline)
         finally:
-            self._keep_unsent(keys, borrowed)
+            if not done:
+                self._keep_unsent(keys, borrowed)
 
     def _drain_queued(self, keys: Sequence[int], deadline: float | None) -> None:
         try:

@@ -240,6 +240,7 @@ class LeafEndpoint(EndpointBase):
         key, request = offered
 
         def answer(verdict: Accept | Reject | Defer) -> Endpoint:
+            self._driver.catch_up()  # an asker may have withdrawn: the word is in the socket
             member = self._driver.run(lambda: self._decide(key, verdict))
             member._driver.start_adopted()
             return member
@@ -358,9 +359,11 @@ class LeafEndpoint(EndpointBase):
         with self._sending:
             deadline = None if timeout is None else time.monotonic() + timeout
             keys = (self._key,)
-            self._check_may_send()
-            self._await_room(keys, deadline, timeout)
+            if not self._driver.has_room():
+                self._check_may_send()
+                self._await_room(keys, deadline, timeout)
             if self._bucket is not None:
+                self._check_may_send()
                 self._shape(total_bytes(messages), deadline, timeout)
 
             def queue() -> tuple[Sequence[int], PackedBatch]:
@@ -375,6 +378,9 @@ class LeafEndpoint(EndpointBase):
         if self._cannot_send:
             raise SpiError(WSAESHUTDOWN, "sending was shut down", call="send")
         check_may_send(self._session.myself.role)
+
+    def _is_for_me(self, arrived: Arrived) -> bool:
+        return True  # session data and side chat alike
 
     def _check_may_receive(self) -> None:
         self._check_open("receive")

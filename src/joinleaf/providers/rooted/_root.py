@@ -199,6 +199,7 @@ class RootEndpoint(EndpointBase):
         key, request = offered
 
         def answer(verdict: Accept | Reject | Defer) -> Endpoint:
+            self._driver.catch_up()  # an asker may have withdrawn: the word is in the socket
             return self._driver.run(lambda: self._decide(key, request, verdict))
 
         return TakenRequest(request, answer)
@@ -402,11 +403,11 @@ class RootEndpoint(EndpointBase):
         """WSPSend to every leaf that hears the root, or to some."""
         with self._sending:
             deadline = None if timeout is None else time.monotonic() + timeout
-            keys = self._targets(to)
             waits = to is not None or self._settings.slow is SlowPolicy.WAIT
-            if waits:
-                self._await_room(keys, deadline, timeout)
+            if waits and not self._driver.has_room():
+                self._await_room(self._targets(to), deadline, timeout)
             if self._bucket is not None:  # last: what it takes out is for what is really sent
+                self._targets(to)
                 self._shape(total_bytes(messages), deadline, timeout)
             self._commit(messages, to, deadline, waits=waits)
 
@@ -442,6 +443,9 @@ class RootEndpoint(EndpointBase):
             return keys, self._session.send(messages, time.monotonic_ns(), some)
 
         self._send_off(queue, deadline, waits=waits)
+
+    def _is_for_me(self, arrived: Arrived) -> bool:
+        return not arrived.batch.side
 
     def _check_may_receive(self) -> None:
         self._check_open("receive")
@@ -725,6 +729,9 @@ class LegEndpoint(EndpointBase):
             raise SpiError(WSAESHUTDOWN, "sending was shut down", call=call)
         if self._pending or self._failed:
             raise SpiError(WSAENOTCONN, "the join is not done", call=call)
+
+    def _is_for_me(self, arrived: Arrived) -> bool:
+        return arrived.key == self.key and arrived.batch.side
 
     def _check_may_receive(self) -> None:
         if self._closed:
