@@ -144,7 +144,7 @@ class DataCalls(CallsBase):
             raise SpiError(codes.WSAESHUTDOWN, "sending has been shut down", call="WSPSend")
         if to is not None:
             return
-        if record.is_pending or record.failed or record.broken:
+        if record.is_unusable:
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPSend")
         if record.kind is not Kind.C_ROOT and not record.joined:
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPSend")
@@ -253,7 +253,7 @@ class DataCalls(CallsBase):
             raise SpiError(codes.WSAEOPNOTSUPP, "no such flag here", call="WSPRecv")
         if c.SD_RECEIVE in record.shut:
             raise SpiError(codes.WSAESHUTDOWN, "receiving has been shut down", call="WSPRecv")
-        if record.is_pending or record.failed or record.broken:
+        if record.is_unusable:
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPRecv")
         if record.kind in (Kind.C_ROOT, Kind.NONROOTED, Kind.ORDINARY):
             if not record.is_bound:

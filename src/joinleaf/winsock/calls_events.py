@@ -169,7 +169,7 @@ class EventCalls(CallsBase):
 
 
 def _readable(record: SocketRecord) -> bool:
-    if record.is_pending or record.closed:
+    if record.is_unusable or record.closed:
         return False
     if record.waiting_requests:
         return True

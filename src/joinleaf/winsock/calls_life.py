@@ -214,7 +214,7 @@ class LifeCalls(CallsBase):
         return 0
 
     def _shut_down(self, record: SocketRecord, direction: int, data: bytes) -> None:
-        if record.is_pending or record.failed or record.broken:
+        if record.is_unusable or (record.kind is Kind.LEG and record.is_ended):
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPShutdown")
         if record.kind is not Kind.C_ROOT and not record.joined:
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPShutdown")
@@ -235,7 +235,7 @@ class LifeCalls(CallsBase):
         incoming = buffer(lpInboundDisconnectData)
         if incoming is not None and not record.info.has(c.XP1_DISCONNECT_DATA):
             raise SpiError(codes.WSAENOPROTOOPT, "no disconnect data here")
-        if record.is_pending or not (record.joined or record.kind is Kind.C_ROOT):
+        if record.is_unusable or not (record.joined or record.kind is Kind.C_ROOT):
             raise SpiError(codes.WSAENOTCONN, "not a member", call="WSPRecvDisconnect")
         record.pump()
         if incoming is not None:

@@ -102,7 +102,7 @@ class OptionCalls(CallsBase):
     @staticmethod
     def _check_usable(record: SocketRecord, *, reading_error: bool = False) -> None:
         """The table of section 6.7: a leg that is pending or failed, but for SO_ERROR."""
-        if record.kind is not Kind.LEG or not (record.is_pending or record.failed):
+        if record.kind is not Kind.LEG or not (record.is_unusable or record.is_ended):
             return
         if record.is_pending or not reading_error:
             raise SpiError(codes.WSAEINVAL, "the socket is not usable")

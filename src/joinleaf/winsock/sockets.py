@@ -247,6 +247,11 @@ class SocketRecord:
         return self.attempt is not None
 
     @property
+    def is_unusable(self) -> bool:
+        """For data and names: no member yet, or never. A c_root goes on meanwhile (R8, N10)."""
+        return (self.is_pending and self.kind is not Kind.C_ROOT) or self.failed or self.broken
+
+    @property
     def is_ended(self) -> bool:
         """State X: the other side, a failure or a cancelled join ended it."""
         return self.broken or self.end is not None or self.close_event is not None
@@ -292,7 +297,7 @@ class SocketRecord:
     @property
     def can_send(self) -> bool:
         """Whether a send would at least not fail for the socket's state, and has room."""
-        if self.is_pending or self.blocked or c.SD_SEND in self.shut or self.dissolved:
+        if self.is_unusable or self.blocked or c.SD_SEND in self.shut or self.dissolved:
             return False
         if self.kind is Kind.C_ROOT:
             return self.legs > 0
@@ -401,7 +406,7 @@ class SocketRecord:
         Returns:
             Whether a receive would not wait now.
         """
-        idle = not self.inbox and self.end is None and not self.is_pending and not self.closed
+        idle = not self.inbox and self.end is None and not self.is_unusable and not self.closed
         if idle and self.fetching.acquire(blocking=False):
             # Whoever else is fetching looks again by itself.
             try:
@@ -453,7 +458,7 @@ class SocketRecord:
 
     def tell_level(self) -> None:
         """Indicate whatever is true at this moment and may be indicated."""
-        if self.is_pending or self.closed:
+        if self.is_unusable or self.closed:
             return
         if self.inbox and c.SD_RECEIVE not in self.shut:
             self.notices.signal(c.FD_READ)

@@ -462,7 +462,11 @@ class RootEndpoint(EndpointBase):
         if how != c.SD_SEND:
             self._stop_receiving()
         if how != c.SD_RECEIVE:
-            self._driver.run(lambda: self._dissolve(RootInput.DISSOLVE, data, EndReason.DISSOLVED))
+            calls = self._driver.run(
+                lambda: self._dissolve(RootInput.DISSOLVE, data, EndReason.DISSOLVED)
+            )
+            for call in calls:
+                call()
 
     def close(
         self,
