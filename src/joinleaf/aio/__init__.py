@@ -17,8 +17,8 @@ from joinleaf.aio._bell import Bell
 from joinleaf.aio._leaf import Admit, Leaf, Listener
 from joinleaf.aio._opening import Opening
 from joinleaf.aio._root import Root, RootLeaf
-from joinleaf.aio._session import Session, on_loop
-from joinleaf.drivers.loop import LoopReactor, look_up_soon
+from joinleaf.aio._session import Session, names_for, on_loop
+from joinleaf.drivers.loop import LoopReactor
 from joinleaf.drivers.names import looked_up
 from joinleaf.errors import SpiError
 from joinleaf.members import Leaves
@@ -123,13 +123,13 @@ async def _join(
     d_root = info.data_plane_rooted and not info.control_plane_rooted
     roles = Roles(d_root=d_root and role is JoinRole.SENDER_ONLY)
     reactor = LoopReactor(asyncio.get_running_loop())
-    names = {} if where.scheme == "mem" else await look_up_soon(where.address)
+    names = await names_for(info, where.address)
     with reactor.in_use():
         endpoint = open_endpoint(provider, info, roles, settings, where)
     outcome = Bell(reactor.loop)
     try:
         if local is not None:
-            await _bind(endpoint, local, where)
+            await _bind(endpoint, local)
         endpoint.subscribe(on_loop(reactor.loop, lambda *_: outcome.ring()))
         with reactor.in_use(), looked_up(names):
             endpoint.start_join_leaf(
@@ -162,8 +162,8 @@ def _give_up(endpoint: Endpoint) -> None:
     endpoint.close(abort=True)
 
 
-async def _bind(endpoint: Endpoint, local: Address, where: SessionAddress) -> None:
-    names = {} if where.scheme == "mem" else await look_up_soon(local, passive=True)
+async def _bind(endpoint: Endpoint, local: Address) -> None:
+    names = await names_for(endpoint.info, local, passive=True)
     with looked_up(names):
         endpoint.bind(local)
 
@@ -259,7 +259,7 @@ async def _open_root(
 
 async def _start_listening(endpoint: Endpoint, where: SessionAddress, qos: Qos | None) -> None:
     try:
-        await _bind(endpoint, where.address, where)
+        await _bind(endpoint, where.address)
         if qos is not None:
             endpoint.ioctl(c.SIO_SET_QOS, qos)
         endpoint.listen()

@@ -12,9 +12,9 @@ from joinleaf.aio._bell import Bell
 from joinleaf.aio._channel import Channel
 from joinleaf.aio._door import Door
 from joinleaf.aio._leaf import Admit
-from joinleaf.aio._session import Session, awaited
+from joinleaf.aio._session import Session, awaited, names_for
 from joinleaf.aio._transfers import CallsTheLoop, told_on_loop, transferred
-from joinleaf.drivers.loop import LoopReactor, look_up_soon
+from joinleaf.drivers.loop import LoopReactor
 from joinleaf.drivers.names import looked_up
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
 from joinleaf.members import Leaves, MemberView
@@ -255,7 +255,7 @@ class Root(Session):
             invitation is under way), SessionOSError (unreachable).
         """
         where = Address.parse(address) if isinstance(address, str) else address
-        names = await look_up_soon(where)
+        names = await names_for(self.info, where)
         try:
             with self._reactor.in_use(), looked_up(names):
                 leg = self._endpoint.start_join_leaf(

@@ -13,7 +13,8 @@ from typing import Final, Self, TypeVar
 
 from joinleaf.aio._bell import Bell
 from joinleaf.aio._channel import Channel
-from joinleaf.drivers.loop import LoopReactor
+from joinleaf.drivers.loop import LoopReactor, look_up_soon
+from joinleaf.drivers.names import Answers
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.errors import SessionClosedError, SpiError
 from joinleaf.messages import Event, Message, QosChanged, SessionEnded, Unpacker, lost_in
@@ -24,7 +25,7 @@ from joinleaf.spi.provider import Batch, Buffer, Endpoint, EndpointEvent, EndRea
 from joinleaf.spi.qos import Qos
 from joinleaf.values import Address, SessionAddress
 
-__all__ = ["Session", "awaited", "on_loop"]
+__all__ = ["Session", "awaited", "names_for", "on_loop"]
 
 T = TypeVar("T")
 
@@ -309,6 +310,13 @@ async def awaited(work: Awaitable[T]) -> T:
         return await work
     except SpiError as error:
         raise session_error(error) from error
+
+
+async def names_for(info: ProtocolInfo, address: Address, *, passive: bool = False) -> Answers:
+    """Have a host's name looked up where waiting does no harm; other carriers' names stay names."""
+    if info.address_family not in (c.AF_INET, c.AF_INET6):
+        return {}
+    return await look_up_soon(address, passive=passive)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, callback: EventCallback) -> EventCallback:

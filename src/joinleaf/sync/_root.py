@@ -338,15 +338,19 @@ class Root(Session):
                     return
                 else:
                     _log.info("a join did not come about: %s", error)
-            except Exception:
-                _log.exception("admit failed; the asker was turned away")
+            except Exception:  # a defect of a provider, say: the door stays open
+                _log.exception("answering a join request failed")
 
     def _admit_one(self) -> None:
         asked: list[JoinRequest] = []
 
         def decide(request: JoinRequest) -> Accept | Reject | Defer:
             asked.append(request)
-            return self._decide(request)
+            try:
+                return self._decide(request)
+            except Exception:
+                _log.exception("admit failed; the asker was turned away")
+                return Reject(message="the root could not decide; see its log")
 
         try:
             leg = self._endpoint.accept(decide)
