@@ -643,6 +643,16 @@ class World:
         assert self.join(s, name, flags=flags) == s
         return s
 
+    def leaf_asking_as_root(self, name: bytes) -> int:
+        """Another root's pending invitation of a leaf; gives the new descriptor."""
+        root = self.root()
+        self.nonblocking(root)
+        return self.join(root, name)
+
+    def wait_for_leaves(self, root: int) -> None:
+        """Until a root has somebody to send to."""
+        assert self.call("WSPSelect", 0, None, [root], None, PATIENCE) == 1
+
     # Data
 
     def send(self, s: int, data: bytes) -> int:
