@@ -101,6 +101,7 @@ class Leaf(Session):
         channel = CallsTheLoop(self.send_many, self.receive_many)
         tell = told_on_loop(on_progress)
         return await transferred(
+            channel,
             lambda flag: receive_object(
                 channel,
                 destination,

@@ -336,6 +336,7 @@ class Root(Session):
         side = RootSide(self)
         tell = told_on_loop(on_progress)
         return await transferred(
+            side,
             lambda flag: send_object(
                 side,
                 source,

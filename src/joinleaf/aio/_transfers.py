@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from joinleaf.errors import SessionClosedError
 from joinleaf.spi.provider import Batch, Buffer
 
 if TYPE_CHECKING:
     from joinleaf.transfer.sender import Flag
 
 __all__ = ["CallsTheLoop", "told_on_loop", "transferred"]
+
+LAST_WORDS_S: Final = 1.0
+"""What a cancelled transfer has to tell the other side, and to be told that it was heard."""
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -30,10 +35,26 @@ class CallsTheLoop:
         self._loop = asyncio.get_running_loop()
         self._send_many = send_many
         self._receive_many = receive_many
+        self._pending: concurrent.futures.Future[Any] | None = None
+        self._cut = False
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Have it done on the loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if self._cut:
+            work.close()
+            raise _cut_short()
+        pending: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._pending = pending
+        try:
+            return pending.result()
+        except concurrent.futures.CancelledError:
+            raise _cut_short() from None
+
+    def cut(self) -> None:
+        """End the call under way, and all that follow, as if the session had ended."""
+        self._cut = True
+        if self._pending is not None:
+            self._pending.cancel()
 
     def send_many(self, messages: Sequence[Buffer], *, timeout: float | None = None) -> None:
         """As the session's."""
@@ -42,6 +63,10 @@ class CallsTheLoop:
     def receive_many(self, *, timeout: float | None = None) -> Batch:
         """As the session's."""
         return self.wait_for(self._receive_many(timeout=timeout))
+
+
+def _cut_short() -> SessionClosedError:
+    return SessionClosedError("the transfer was cancelled", reason="cancelled")
 
 
 class _Cancelled:
@@ -58,10 +83,11 @@ class _Cancelled:
         return self._event.is_set() or (self._other is not None and self._other.is_set())
 
 
-async def transferred(work: Callable[[Flag], T], cancel: Flag | None) -> T:
+async def transferred(channel: CallsTheLoop, work: Callable[[Flag], T], cancel: Flag | None) -> T:
     """Run the engine in a worker; a cancelled task cuts it short, and waits until it has stopped.
 
     Args:
+        channel: What the engine works on.
         work: The engine's call; it is given the flag to look at.
         cancel: The user's own flag.
     """
@@ -71,9 +97,11 @@ async def transferred(work: Callable[[Flag], T], cancel: Flag | None) -> T:
         return await asyncio.shield(worker)
     except asyncio.CancelledError:
         flag.set()
+        timer = asyncio.get_running_loop().call_later(LAST_WORDS_S, channel.cut)
         while not worker.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait((worker,))
+        timer.cancel()
         if not worker.cancelled():
             worker.exception()  # it is cut short, whatever it says
         raise

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
+from joinleaf.core.leg import LegState
 from joinleaf.core.qos.token_bucket import TokenBucket
 from joinleaf.core.session import Arrived, LegEnded
 from joinleaf.core.wire.data import PackedBatch
@@ -39,6 +40,7 @@ from joinleaf.spi.provider import (
     EndpointEvent,
     EndReason,
     EventCallback,
+    Reject,
     Roles,
     Settings,
 )
@@ -67,9 +69,13 @@ _all: weakref.WeakSet[EndpointBase] = weakref.WeakSet()
 def _close_at_exit() -> None:
     """A clean leave at the other side, even for who forgot to close; all share one bound."""
     deadline = time.monotonic() + LINGER_AT_EXIT_S
-    for endpoint in list(_open):
+    still_open = list(_open)
+    for endpoint in still_open:
         with contextlib.suppress(Exception):
             endpoint.close(linger=max(0.0, deadline - time.monotonic()))
+    for endpoint in still_open:  # nothing goes on in the background from here on
+        with contextlib.suppress(Exception):
+            endpoint.close(abort=True)
 
 
 atexit.register(_close_at_exit)
@@ -257,6 +263,17 @@ class EndpointBase:
             return []
         endpoint = self._as_endpoint()
         return [lambda: callback(endpoint, event)]
+
+    def _drop_excess(self) -> None:
+        """A shorter queue than there are waiting requests: the last ones are refused (5.3)."""
+        session = self._driver.session
+
+        def drop() -> None:
+            for key in list(session.queue)[session.backlog :]:
+                if session.legs[key].association.state is LegState.QUEUED:
+                    session.reject(key, Reject(message="the queue has been shortened"))
+
+        self._driver.run(drop)
 
     # Received messages. Under the driver's lock.
 
