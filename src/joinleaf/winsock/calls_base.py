@@ -244,12 +244,15 @@ class CallsBase:
                     return attempt(TICK)
                 except SpiError as error:
                     if error.code not in _LATE:
-                        raise
+                        raise _ended_by_close(error, call) from error
                 with thread.callback():
                     go_on = hook()
                 if not go_on or blocking.cancelled:
                     raise SpiError(codes.WSAEINTR, "the blocking call was cancelled", call=call)
-            return attempt(None)
+            try:
+                return attempt(None)
+            except SpiError as error:
+                raise _ended_by_close(error, call) from error
 
     def wait_or_not(
         self, record: SocketRecord, attempt: Callable[[float | None], T], *, call: str
@@ -267,3 +270,10 @@ class CallsBase:
             if not record.blocking:
                 raise SpiError(codes.WSAEWOULDBLOCK, "it would block", call=call) from None
         return self.wait(attempt, record.endpoint.cancel, call=call)
+
+
+def _ended_by_close(error: SpiError, call: str) -> SpiError:
+    """What a call that was waiting gets: closing the socket under it cancels it (A-22)."""
+    if error.code != codes.WSAENOTSOCK:
+        return error
+    return SpiError(codes.WSAEINTR, "the socket was closed meanwhile", call=call)

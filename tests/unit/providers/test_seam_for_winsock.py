@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -156,3 +157,28 @@ def test_a_root_over_tcp_starts_no_invitation_beyond_its_capacity() -> None:
         root.start_join_leaf(Address("127.0.0.1", 9), qos=wanted)
     assert caught.value.code == codes.WSAEOPNOTSUPP
     root.close()
+
+
+def test_a_shorter_queue_over_tcp_refuses_the_requests_beyond_it() -> None:
+    provider = RootedProvider()
+    info = provider.protocols()[0]
+    root = provider.open(info, Roles(True, True))
+    leaves = [provider.open(info, Roles()) for _ in range(3)]
+    root.bind(Address("127.0.0.1"))
+    root.listen(3)
+    arrived, outcomes = threading.Semaphore(0), threading.Semaphore(0)
+    root.subscribe(lambda _, event: arrived.release() if event.kind == c.FD_ACCEPT else None)
+    for leaf in leaves:
+        leaf.subscribe(lambda _, event: outcomes.release() if event.kind == c.FD_CONNECT else None)
+        leaf.start_join_leaf(root.local_address)
+        assert arrived.acquire(timeout=BOUND)
+    root.listen(1)
+    assert outcomes.acquire(timeout=BOUND)
+    assert outcomes.acquire(timeout=BOUND)
+    assert root.statistics()["requests_waiting"] == 1
+    for leaf in leaves[1:]:
+        with pytest.raises(SpiError) as caught:
+            leaf.join_result()
+        assert caught.value.code == codes.WSAECONNREFUSED
+    for endpoint in (root, *leaves):
+        endpoint.close()

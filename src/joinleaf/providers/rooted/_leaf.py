@@ -214,6 +214,7 @@ class LeafEndpoint(EndpointBase):
                 self._session.backlog = max(1, backlog)
             assert self._sock is not None
             self._driver.listen(self._sock, self._session.backlog)
+        self._drop_excess()
 
     def accept(
         self, condition: Condition | None = None, *, timeout: float | None = None

@@ -173,6 +173,7 @@ class RootEndpoint(EndpointBase):
                 self._session.backlog = max(1, backlog)
             self._driver.listen(self._sock, self._session.backlog)
             self._listening = True
+        self._drop_excess()
 
     def accept(
         self, condition: Condition | None = None, *, timeout: float | None = None
