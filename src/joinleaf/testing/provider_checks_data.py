@@ -238,6 +238,23 @@ def sender_waits(bench: Bench) -> None:
     bench.require(heard == [_MIB] * sent, f"{len(heard)} messages arrived of {sent} accepted")
 
 
+@_check("seam, model 7.3", control="rooted", flags=c.XP1_GUARANTEED_DELIVERY)
+def room_is_told(bench: Bench) -> None:
+    """After WSAEWOULDBLOCK, FD_WRITE tells that there is room, and then there is."""
+    root, leaf = bench.root(Settings(queue_bytes=65536)), bench.leaf()
+    bench.admit(root, leaf)
+    events = bench.events(root)
+    sent = _fill(bench, root)
+    before = len(events.of(root, c.FD_WRITE))
+    bench.gather(leaf, sent, b"F")
+    end = time.monotonic() + bench.patience
+    while len(events.of(root, c.FD_WRITE)) == before:
+        bench.require(time.monotonic() < end, "no FD_WRITE came once there was room")
+        time.sleep(0.001)
+    root.send_many([b"R"], timeout=0)
+    bench.gather(leaf, 1, b"R")
+
+
 def _fill(bench: Bench, root: Endpoint) -> int:
     """Send until there is no room; gives how many MiB that took."""
     message = b"F" + bytes(_MIB - 1)

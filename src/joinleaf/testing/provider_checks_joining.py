@@ -28,6 +28,7 @@ from joinleaf.spi.provider import (
     Accept,
     Defer,
     Endpoint,
+    Joined,
     JoinRequest,
     JoinRole,
     Reject,
@@ -35,7 +36,7 @@ from joinleaf.spi.provider import (
     Settings,
 )
 from joinleaf.spi.qos import FlowSpec, Qos
-from joinleaf.testing.provider_bench import SHORT, Bench, CheckFailed, Checks, NotApplicable
+from joinleaf.testing.provider_bench import SHORT, Bench, CheckFailed, Checks, NotApplicable, Task
 from joinleaf.values import Address
 
 __all__ = ["JOINING_CHECKS"]
@@ -164,6 +165,65 @@ def deferral(bench: Bench) -> None:
         root.accept(lambda _: DEFER, timeout=bench.patience)
     bench.keep(root.accept(timeout=bench.patience))
     asking.result()
+
+
+@_check("seam, model 3.4", control="rooted")
+def requests_taken(bench: Bench) -> None:
+    """Requests can be taken first and answered later, in any order, as ``accept`` would."""
+    root, one, two = bench.root(), bench.leaf(), bench.leaf()
+    with bench.refused("taking a request, with none there", WSAEWOULDBLOCK):
+        root.take_request(timeout=0)
+
+    def ask(leaf: Endpoint) -> Task[Joined]:
+        address = root.local_address
+        return bench.task(lambda: leaf.join_leaf(address, timeout=bench.patience))
+
+    asking = [ask(one), ask(two)]
+    first = root.take_request(timeout=bench.patience)
+    second = root.take_request(timeout=bench.patience)
+    bench.require(
+        first.request.incarnation != second.request.incarnation, "one request was taken twice"
+    )
+    with bench.refused("taking a third of two requests", WSAEWOULDBLOCK):
+        root.take_request(timeout=0)
+    leg = bench.keep(second.answer(Accept()))
+    bench.require(leg.peer_address == second.request.peer, "the leg is another asker's")
+    with bench.refused("answering with DEFER", WSATRY_AGAIN):
+        first.answer(DEFER)
+    again = root.take_request(timeout=bench.patience)
+    bench.require(again.request == first.request, "a deferred request is not the first again")
+    with bench.refused("answering with a Reject", WSAECONNREFUSED):
+        again.answer(Reject(b""))
+    codes = sorted(_outcome(task) for task in asking)
+    bench.require(codes == [0, WSAECONNREFUSED], f"the askers got {codes}")
+
+
+def _outcome(task: Task[Joined]) -> int:
+    try:
+        task.result()
+    except SpiError as error:
+        return error.code
+    return 0
+
+
+@_check("seam, 74", control="rooted")
+def taken_and_gone(bench: Bench) -> None:
+    """Answering an asker that has gone meanwhile tells so, and the next is not concerned."""
+    root, leaf = bench.root(), bench.leaf()
+    leaf.start_join_leaf(root.local_address)
+    taken = root.take_request(timeout=bench.patience)
+    leaf.close()
+    end = time.monotonic() + bench.patience
+    while time.monotonic() < end:  # the news takes its time; a yes that came too late is none
+        with bench.refused("answering who is gone", WSAECONNRESET, WSAEACCES, WSATRY_AGAIN) as why:
+            taken.answer(DEFER)
+        if why[0].code != WSATRY_AGAIN:
+            break
+        try:
+            taken = root.take_request(timeout=SHORT)
+        except SpiError:
+            break
+    bench.admit(root, bench.leaf())
 
 
 @_check("30, 45, 105", control="rooted")
@@ -317,6 +377,8 @@ def no_listening(bench: Bench) -> None:
         leaf.listen()
     with bench.refused("accept", WSAEOPNOTSUPP, WSAEINVAL):
         leaf.accept(timeout=0)
+    with bench.refused("taking a request", WSAEOPNOTSUPP, WSAEINVAL):
+        leaf.take_request(timeout=0)
 
 
 @_check("3, 14, 121, model 8.2", control="rooted", flags=c.XP1_QOS_SUPPORTED)
