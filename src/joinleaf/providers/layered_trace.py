@@ -204,7 +204,8 @@ class _Traced:
 
     def _raise(self, result: Any) -> Any:
         """A result of the layer below as one of this layer: only endpoints differ."""
-        if isinstance(result, Endpoint):
+        # Not isinstance(): it would read every property, and some raise in some states.
+        if hasattr(type(result), "start_join_leaf"):
             return self._provider.upper_of(result)
         if isinstance(result, Joined):
             return replace(result, endpoint=self._provider.upper_of(result.endpoint))
@@ -247,7 +248,7 @@ def _fill(kind: type[_Traced], protocol: type) -> None:
     for name, member in vars(protocol).items():
         if name.startswith("_") or name in vars(_Traced):
             continue
-        # Members of the class, not __getattr__: that is where isinstance() looks for a protocol.
+        # Members of the class, not __getattr__: that is where isinstance() may look (Python 3.12).
         setattr(kind, name, _property(name) if isinstance(member, property) else _method(name))
 
 
