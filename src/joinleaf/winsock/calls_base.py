@@ -11,7 +11,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
@@ -244,7 +244,7 @@ class CallsBase:
                     return attempt(TICK)
                 except SpiError as error:
                     if error.code not in _LATE:
-                        raise _ended_by_close(error, call) from error
+                        _raise_in_wait(error, call)
                 with thread.callback():
                     go_on = hook()
                 if not go_on or blocking.cancelled:
@@ -252,7 +252,7 @@ class CallsBase:
             try:
                 return attempt(None)
             except SpiError as error:
-                raise _ended_by_close(error, call) from error
+                _raise_in_wait(error, call)
 
     def wait_or_not(
         self, record: SocketRecord, attempt: Callable[[float | None], T], *, call: str
@@ -272,8 +272,8 @@ class CallsBase:
         return self.wait(attempt, record.endpoint.cancel, call=call)
 
 
-def _ended_by_close(error: SpiError, call: str) -> SpiError:
-    """What a call that was waiting gets: closing the socket under it cancels it (A-22)."""
-    if error.code != codes.WSAENOTSOCK:
-        return error
-    return SpiError(codes.WSAEINTR, "the socket was closed meanwhile", call=call)
+def _raise_in_wait(error: SpiError, call: str) -> NoReturn:
+    """Raise what a call that was waiting gets: a close under it cancels it (A-22)."""
+    if error.code == codes.WSAENOTSOCK:
+        raise SpiError(codes.WSAEINTR, "the socket was closed meanwhile", call=call) from error
+    raise error

@@ -415,6 +415,9 @@ class SocketRecord:
                 pass  # nothing is there, or nothing can be: whoever receives is told
             finally:
                 self.fetching.release()
+        if self.receives and (self.inbox or self.end is not None):
+            # An indication that came while this thread was fetching found nothing to complete.
+            self.receives.retry()
         self.tell_level()
         return bool(self.inbox) or self.end is not None
 
