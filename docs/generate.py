@@ -122,7 +122,8 @@ def api_page() -> str:
         "",
         "Read off the code (`python docs/generate.py`). Everything here is importable from",
         "`joinleaf`. Times are seconds, rates bytes per second, sizes bytes. Errors are on",
-        "[a page of their own](errors.md).",
+        "[a page of their own](errors.md). `joinleaf.aio` has the same names and arguments for",
+        "[asyncio](../how-to/asyncio.md); what waits is awaited there.",
     ]
     for function in FUNCTIONS:
         lines += ["", f"## {function.__name__}", "", *_entry(function)]
