@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import tomllib
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -212,11 +213,54 @@ def command_line_page() -> str:
     return "\n".join([*lines, ""])
 
 
+ROWS = HERE.parent / "tests" / "conformance" / "rows.toml"
+
+
+def conformance_page() -> str:
+    """Every row of the conformance tests: what is demanded, whether it is met, what proves it."""
+    rows = tomllib.loads(ROWS.read_text(encoding="utf-8"))["row"]
+    clauses = [row for row in rows if row["id"].startswith("JL-")]
+    met = sum(row["status"] == "met" for row in clauses)
+    cells_met = sum(row["status"] == "met" for row in rows) - met
+    lines = [
+        "# Conformance",
+        "",
+        "Read off `tests/conformance/rows.toml` (`python docs/generate.py`). Rows JL-1 to JL-133",
+        "are the statements of the specification page of WSPJoinLeaf, in our own words; the others",
+        "are the cells of the state tables of the model around it. Each is proved by the tests named",
+        "in its row, through `joinleaf.winsock`, on the entries given there.",
+        "",
+        f"Of {len(clauses)} statements {met} are met, of {len(rows) - len(clauses)} cells "
+        f"{cells_met}.",
+        "",
+        "## What differs",
+        "",
+    ]
+    lines += [
+        f"* **{row['id']}** ({row['status']}): {row['text']} {row['reason']}"
+        for row in rows
+        if row["status"] != "met"
+    ]
+    source = ""
+    for row in rows:
+        if row["source"] != source:
+            source = row["source"]
+            lines += ["", f"## {source[:1].upper()}{source[1:]}", ""]
+            lines += ["| id | level | what | status | entries | test |", "|---" * 6 + "|"]
+        tests = ", ".join(test.partition("::")[2].removeprefix("test_") for test in row["test"])
+        lines.append(
+            f"| {row['id']} | {row['level']} | {row['text']} | {row['status']} "
+            f"| {', '.join(row['entries'])} | {tests.replace('_', ' ')} |"
+        )
+    return "\n".join([*lines, ""])
+
+
 PAGES = {
     HERE / "reference" / "command-line.md": command_line_page,
     HERE / "reference" / "api.md": api_page,
     HERE / "reference" / "states.md": states_page,
     HERE / "reference" / "errors.md": errors_page,
+    HERE / "reference" / "conformance.md": conformance_page,
 }
 
 

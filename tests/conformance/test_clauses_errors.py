@@ -296,8 +296,9 @@ def test_no_route_is_10051(rooted: World, kind: str) -> None:
     assert watch.wait(c.FD_CONNECT) == codes.WSAENETUNREACH
 
 
-def test_a_missing_route_can_come_back(start: Starter) -> None:
-    world = start("mem")
+@pytest.mark.parametrize("scheme", ["mem"])
+def test_a_missing_route_can_come_back(start: Starter, scheme: str) -> None:
+    world = start(scheme)
     root, leaf = world.root(), world.leaf()
     name = world.local(root)
     where = type("Where", (), {"host": name[2:].rstrip(b"\0").decode()})()
@@ -317,9 +318,10 @@ def test_a_failing_handle_upcall_is_10055_and_leaks_nothing(rooted: World) -> No
     rooted.invite(root, listener)
 
 
-def test_a_provider_without_memory_is_10055(start: Starter) -> None:
+@pytest.mark.parametrize("scheme", ["mem"])
+def test_a_provider_without_memory_is_10055(start: Starter, scheme: str) -> None:
     for is_rooted in (True, False):
-        world = start("mem", rooted=is_rooted)
+        world = start(scheme, rooted=is_rooted)
         name, s = target(world), world.leaf()
         world.faults.no_buffers = True
         before = world.upcalls.open_sockets
@@ -387,8 +389,9 @@ def test_a_join_nobody_answers_is_10060_after_the_time_out(rooted: World, kind: 
 
 
 @pytest.mark.parametrize("answer", ["never", "refuses"])
-def test_a_foreign_listener_is_no_session(start: Starter, answer: str) -> None:
-    world = start("jl")
+@pytest.mark.parametrize("scheme", ["jl"])
+def test_a_foreign_listener_is_no_session(start: Starter, scheme: str, answer: str) -> None:
+    world = start(scheme)
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = inet("127.0.0.1", server.getsockname()[1])
         leaf = world.leaf()

@@ -158,8 +158,9 @@ def test_closing_the_new_descriptor_cancels_the_join(rooted: World) -> None:
     assert rooted.code("WSPSend", root, *sending) == codes.WSAENOTCONN
 
 
-def test_a_late_acceptance_of_a_cancelled_join_is_reset(start: Starter) -> None:
-    world = start("mem")
+@pytest.mark.parametrize("scheme", ["mem"])
+def test_a_late_acceptance_of_a_cancelled_join_is_reset(start: Starter, scheme: str) -> None:
+    world = start(scheme)
     root, listener = world.root(), world.listener()
     watch = world.watch(root, c.FD_CONNECT)
     world.faults.answers = type(world.faults.answers).HOLD

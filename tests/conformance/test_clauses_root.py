@@ -59,8 +59,9 @@ def test_the_new_socket_stands_for_its_leaf(rooted: World, way: str) -> None:
     assert rooted.refusal(pairs[0].leg, name) == codes.WSAEISCONN
 
 
-def test_an_ifs_provider_has_each_new_handle_modified(start: Starter) -> None:
-    world = start("jl", add_flags=c.XP1_IFS_HANDLES)
+@pytest.mark.parametrize("scheme", ["jl"])
+def test_an_ifs_provider_has_each_new_handle_modified(start: Starter, scheme: str) -> None:
+    world = start(scheme, add_flags=c.XP1_IFS_HANDLES)
     root, listener = world.root(), world.listener()
     world.upcalls.calls.clear()
     proposed: list[int] = []

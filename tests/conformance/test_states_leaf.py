@@ -387,8 +387,9 @@ def test_g8_there_are_no_callee_data(group: World) -> None:
     assert memory == GUARD * 16
 
 
-def test_the_interface_can_be_an_option_of_the_system(start: Starter) -> None:
-    world = start("udp", settings=Settings())
+@pytest.mark.parametrize("scheme", ["udp"])
+def test_the_interface_can_be_an_option_of_the_system(start: Starter, scheme: str) -> None:
+    world = start(scheme, settings=Settings())
     name = world.session()
     sockets = [world.leaf(), world.leaf()]
     for s in sockets:
@@ -411,8 +412,9 @@ def test_h1_h2_a_started_join_is_told(group: World, role: int) -> None:
         assert watch.wait(c.FD_WRITE) == 0
 
 
-def test_h4_a_join_on_the_way_is_in_the_way_of_another(start: Starter) -> None:
-    world = start("mem", rooted=False)
+@pytest.mark.parametrize("scheme", ["mem"])
+def test_h4_a_join_on_the_way_is_in_the_way_of_another(start: Starter, scheme: str) -> None:
+    world = start(scheme, rooted=False)
     name, s = world.session(), world.leaf()
     world.faults.requests = type(world.faults.requests).HOLD
     watch = world.watch(s)

@@ -117,8 +117,9 @@ def test_r6_a_cancelled_join_leaves_the_root_usable(rooted: World) -> None:
     rooted.invite(root, rooted.listener())
 
 
-def test_r6_a_late_acceptance_of_a_cancelled_join_is_reset(start: Starter) -> None:
-    world = start("mem")
+@pytest.mark.parametrize("scheme", ["mem"])
+def test_r6_a_late_acceptance_of_a_cancelled_join_is_reset(start: Starter, scheme: str) -> None:
+    world = start(scheme)
     root, listener = world.root(), world.listener()
     name = world.local(listener)
     world.faults.answers = type(world.faults.answers).HOLD
