@@ -457,6 +457,20 @@ def test_a_send_that_cannot_conform_in_its_time_is_not_sent(world: World) -> Non
         leaf.receive_many(timeout=0)
 
 
+def test_an_invited_leaf_sends_at_its_own_rate_and_not_at_the_roots(world: World) -> None:
+    root, listener = world.root(), world.listener()
+    root_to_leaf, leaf_to_root = (
+        FlowSpec(token_rate=rate, token_bucket_size=1000) for rate in (1000, 100_000_000)
+    )
+    accepted = in_thread(lambda: listener.accept(timeout=BOUND))
+    root.join_leaf(listener.local_address, qos=Qos(root_to_leaf, leaf_to_root), timeout=BOUND)
+    member = accepted()
+    for _ in range(3):  # at the root's rate the third would be due after minutes
+        member.send_many([bytes(100_000)], timeout=BOUND)
+    assert receive(root, 3) == [bytes(100_000)] * 3
+    member.close()
+
+
 def test_a_leaf_that_joins_while_a_send_is_under_way_gets_none_of_it(world: World) -> None:
     root = world.root()
     slow, _ = world.join(root)

@@ -189,6 +189,7 @@ class EndpointBase:
         self._receiving = Guard("receive")
         self._qos: Qos | None = None
         self._bucket: TokenBucket | None = None
+        self._was_invited = False
         self._closed = False
         self._ended: LegEnded | None = None
         self._cannot_send = False
@@ -366,8 +367,11 @@ class EndpointBase:
     # Shaping
 
     def _set_qos(self, qos: Qos | None) -> None:
+        """Take over what was agreed; it is stated as the asker sees the directions."""
         self._qos = qos
-        sending = qos.sending if qos is not None else None
+        sending = None
+        if qos is not None:
+            sending = qos.receiving if self._was_invited else qos.sending
         self._bucket = (
             TokenBucket.from_flowspec(sending)
             if sending is not None and sending.rate is not None

@@ -284,6 +284,7 @@ class LeafEndpoint(EndpointBase):
             member._key = self._driver.hand_over(key, member._driver)
             self._session.removed(key)
             member._session.adopt(member._key, leg)
+            member._was_invited = True
             member._set_qos(leg.qos)
         return member
 
