@@ -227,8 +227,8 @@ def conformance_page() -> str:
         "",
         "Read off `tests/conformance/rows.toml` (`python docs/generate.py`). Rows JL-1 to JL-133",
         "are the statements of the specification page of WSPJoinLeaf, in our own words; the others",
-        "are the cells of the state tables of the model around it. Each is proved by the tests named",
-        "in its row, through `joinleaf.winsock`, on the entries given there.",
+        "are the cells of the state tables of the model around it. Each is proved by the tests",
+        "named in its row, through `joinleaf.winsock`, on the entries given there.",
         "",
         f"Of {len(clauses)} statements {met} are met, of {len(rows) - len(clauses)} cells "
         f"{cells_met}.",

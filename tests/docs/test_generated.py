@@ -20,7 +20,9 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["api.md", "command-line.md", "errors.md", "states.md", "conformance.md"])
+@pytest.mark.parametrize(
+    "name", ["api.md", "command-line.md", "errors.md", "states.md", "conformance.md"]
+)
 def test_generated_page_is_up_to_date(name: str) -> None:
     path = DOCS / "reference" / name
     page = _generator().PAGES[path]()
