@@ -138,7 +138,9 @@ class MemoryEndpoint:
         self.options[c.SO_RCVBUF] = self.options[c.SO_SNDBUF] = settings.queue_bytes
         self.preset_qos: Qos | None = None
         self.agreed_qos: Qos | None = None
-        self.loopback = settings.loopback
+        # Of sessions without a root, as on multicast. With one, the others hear, as on jl://, unless
+        # the switch is turned: one program text should not echo on one carrier and not on another.
+        self.loopback = settings.loopback and not info.control_plane_rooted
         self.closed = False
         self.last_error = 0
         self._info = info

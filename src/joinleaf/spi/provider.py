@@ -130,7 +130,8 @@ class Settings:
     Attributes:
         interface: Name, index or address of the interface for multicast; None: chosen, logged.
         hops: TTL or hop limit of multicast datagrams (SIO_MULTICAST_SCOPE), 0 to 255.
-        loopback: Whether this member hears senders of its own host (receive-side meaning).
+        loopback: Whether this member hears senders of its own host, itself included (receive-side
+            meaning); of sessions without a root.
         reuse_address: SO_REUSEADDR before bind.
         slow: Policy for leaves that do not keep up.
         queue_bytes: Most bytes kept for one leaf beyond what the kernel took, before the policy
