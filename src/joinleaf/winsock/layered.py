@@ -12,6 +12,7 @@ chain describes.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import threading
 import time
@@ -85,6 +86,7 @@ class PassThrough:
         if name not in PROVIDER_FUNCTIONS:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         function = functools.partial(self.call, name)
+        setattr(function, "__signature__", _signature(name))  # noqa: B010  # partial has no such field
         setattr(self, name, function)
         return function
 
@@ -337,6 +339,13 @@ class PassThrough:
                     waiting.append(Message(hwnd, message.msg, 0, message.lparam))
                 return
         self.outlet.post(hwnd, message.msg, upper, message.lparam)
+
+
+def _signature(name: str) -> inspect.Signature:
+    """For help() and editors: the header's parameters."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = PROVIDER_FUNCTIONS[name].parameter_names
+    return inspect.Signature([inspect.Parameter(one, kind) for one in names])
 
 
 def _arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import logging
 import os
 import re
@@ -264,6 +265,18 @@ def test_messages_of_windows_name_the_handle_of_the_client(world: World) -> None
         assert message is not None, seen
         assert message.wparam in (root, leg), "nobody but the layer knows lower handles"
         seen.add((message.wparam, message.event))
+    assert (leg, c.FD_WRITE) in seen, "it was posted before the layer had a handle for the leg"
+
+
+def test_messages_are_refused_where_the_layer_can_have_no_window() -> None:
+    world = World(1)
+    table = world.upcalls.table
+    assert world.layer.WSPStartup(0x0202, WSPDATA(), None, table, Cell()) == 0
+    s = world.socket(LEAF)
+    code = world.code("WSPAsyncSelect", s, 0x1000, 0x401, c.FD_READ)
+    assert code == codes.WSAEOPNOTSUPP, "upcalls of C post to real windows only"
+    assert world.code("WSPAsyncSelect", s, None, 0, 0) == 0, "cancelling needs no window"
+    assert world.layer.WSPCleanup(Cell()) == world.layer.WSPCleanup(Cell()) == 0
 
 
 def test_events_go_through_and_name_no_handle(world: World) -> None:
@@ -376,6 +389,8 @@ def test_a_trace_survives_parameters_that_cannot_be_read(
 def test_parameters_may_be_named_but_none_may_be_missing() -> None:
     world = World(1)
     s = world.layer.WSPSocket(0, 0, 0, None, 0, LEAF, lpErrno=Cell())
+    names = tuple(inspect.signature(world.layer.WSPListen).parameters)
+    assert names == PROVIDER_FUNCTIONS["WSPListen"].parameter_names
     assert s != INVALID_SOCKET
     with pytest.raises(TypeError, match="takes 3 parameters"):
         world.layer.WSPListen(s, 1)
