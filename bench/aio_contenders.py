@@ -175,13 +175,21 @@ class ZmqAioSender(_Looped):
         self.runner.run(wait())
 
     def send(self, batch: Sequence[bytes], times: int) -> None:
-        async def send() -> None:
-            send, copy = self.socket.send, self.copy
-            for _ in range(times):
-                for message in batch:
-                    await send(message, 0, copy)
+        self.runner.run(self._send(batch, times))
 
-        self.runner.run(send())
+    async def _send(self, batch: Sequence[bytes], times: int) -> None:
+        import zmq
+
+        send, copy = self.socket.send, self.copy
+        for _ in range(times):
+            for message in batch:
+                while True:
+                    try:
+                        await send(message, 0, copy)
+                    except zmq.Again:  # told that there is room, it may find one subscriber full
+                        await asyncio.sleep(0)
+                    else:
+                        break
 
     def close(self) -> None:
         self.context.destroy(linger=0)
