@@ -151,7 +151,8 @@ class LifeCalls(CallsBase):
     def _unsent(record: SocketRecord) -> bool:
         if record.kind is Kind.NONROOTED:
             return False
-        return bool(record.joined) and record.blocked
+        # A root is no member of its session, and what it has sent may wait for its leaves.
+        return record.blocked and (record.kind is Kind.C_ROOT or bool(record.joined))
 
     def close_record(
         self, record: SocketRecord, *, abort: bool, linger: float, quiet: bool = False
