@@ -229,6 +229,12 @@ class Library:
             self._owners[handle] = provider
         return handle
 
+    @property
+    def sockets(self) -> tuple[int, ...]:
+        """Handles of all sockets that are open."""
+        with self._lock:
+            return tuple(self._owners)
+
     def close(self, s: Any) -> None:
         """WSPCloseSocket; the handle is forgotten unless the close would block."""
         provider = self.owner(s)

@@ -329,6 +329,24 @@ def test_an_ifs_layer_whose_handle_is_refused_closes_the_lower_one() -> None:
     assert world.layer.WSPCleanup(Cell()) == 0
 
 
+def test_a_close_that_would_block_leaves_the_handle_to_the_client(world: World) -> None:
+    root, leg, leaf = world.pair()
+    nonblocking = (struct.pack("=I", 1), 4, None, 0, None, None, None, None)
+    world.call("WSPIoctl", root, c.FIONBIO, *nonblocking)
+    world.call("WSPSetSockOpt", root, c.SOL_SOCKET, c.SO_LINGER, struct.pack("=HH", 1, 30), 4)
+    piece = [bytes(1 << 18)]
+    for _ in range(1000):
+        if code := world.code("WSPSend", root, piece, 1, None, 0, None, None, None):
+            break
+    assert code == codes.WSAEWOULDBLOCK
+    for _ in range(2):
+        assert world.code("WSPCloseSocket", root) == codes.WSAEWOULDBLOCK
+    world.call("WSPSetSockOpt", root, c.SOL_SOCKET, c.SO_LINGER, struct.pack("=HH", 1, 0), 4)
+    for handle in (root, leg, leaf):
+        world.call("WSPCloseSocket", handle)
+    assert world.upcalls.open_sockets == 0
+
+
 def test_the_order_of_checks_is_that_of_the_base_for_handles_of_nobody(world: World) -> None:
     busy = world.upcalls.objects.thread()
     with busy.callback():

@@ -362,6 +362,27 @@ def test_a_duplicate_is_another_descriptor_of_the_same_socket() -> None:
     assert ws.recv(twin, bytearray(4), 4, 0) == 1
 
 
+@pytest.mark.usefixtures("started")
+def test_a_close_that_would_block_leaves_the_socket_open() -> None:
+    session = Session()
+    lingering = struct.pack("=HH", 1, 30)
+    assert ws.ioctlsocket(session.root, c.FIONBIO, ws.Cell(1)) == 0
+    assert ws.setsockopt(session.root, c.SOL_SOCKET, c.SO_LINGER, lingering, 4) == 0
+    piece = bytes(1 << 18)
+    for _ in range(1000):
+        if ws.send(session.root, piece, len(piece), 0) == ws.SOCKET_ERROR:
+            break
+    assert ws.WSAGetLastError() == codes.WSAEWOULDBLOCK
+    for _ in range(2):
+        assert ws.closesocket(session.root) == ws.SOCKET_ERROR
+        assert ws.WSAGetLastError() == codes.WSAEWOULDBLOCK
+    assert session.root in ws.LIBRARY.sockets
+    assert ws.setsockopt(session.root, c.SOL_SOCKET, c.SO_LINGER, struct.pack("=HH", 1, 0), 4) == 0
+    assert ws.closesocket(session.root) == 0
+    assert session.root not in ws.LIBRARY.sockets
+    assert set(ws.LIBRARY.sockets) == {session.leaf, session.leg}
+
+
 # -- events ----------------------------------------------------------------------------------------
 
 
