@@ -527,14 +527,15 @@ class World:
         return s
 
     def bind(self, s: int, name: bytes | None = None) -> bytes:
-        if name is None:
-            name = (
-                memory_name(f"node-{next(_numbers)}")
-                if self.scheme == "mem"
-                else inet(_LOOPBACK, 0)
-            )
+        name = self.nobody_bound() if name is None else name
         self.call("WSPBind", s, name, len(name))
         return name
+
+    def nobody_bound(self) -> bytes:
+        """An address to be bound to that nobody has."""
+        if self.scheme == "mem":
+            return memory_name(f"node-{next(_numbers)}")
+        return inet(_LOOPBACK, 0)
 
     def close(self, s: int) -> None:
         self.call("WSPCloseSocket", s)
