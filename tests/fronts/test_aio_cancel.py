@@ -97,6 +97,20 @@ async def opens_and_is_joined(world: World) -> None:
         await root.send(b"x")
 
 
+async def listens(world: World) -> None:
+    async with aio.listen(world.place()) as listener:
+        inviting = asyncio.ensure_future(world.root.invite(str(listener.local_address)))
+        try:
+            await asyncio.sleep(0)
+            await listener.close()  # with an invitation that waits for its answer
+            await asyncio.wait((inviting,))
+        finally:
+            inviting.cancel()
+            await asyncio.wait((inviting,))
+            if not inviting.cancelled() and inviting.exception() is None:
+                await inviting.result().close()
+
+
 async def invites(world: World) -> None:
     accepting = asyncio.ensure_future(world.listener.accept())
     try:
@@ -157,6 +171,7 @@ CASES: tuple[Case, ...] = (
     joins_in_a_block,
     opens,
     opens_and_is_joined,
+    listens,
     invites,
     waits_for_messages,
     waits_for_room,

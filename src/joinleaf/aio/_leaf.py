@@ -211,7 +211,11 @@ class Listener:
         """Stop listening; leaves that were accepted go on."""
         self._endpoint.close()
         self._asked.ring()
-        await self._reactor.idle(self._linger)
+        try:
+            await self._reactor.idle(self._linger)
+        except asyncio.CancelledError:
+            self._endpoint.close(abort=True)
+            raise
 
     async def __aenter__(self) -> Self:
         return self
