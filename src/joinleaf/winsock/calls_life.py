@@ -266,6 +266,12 @@ class LifeCalls(CallsBase):
             self.startups -= 1
             last = not self.startups
             records = list(self.sockets.values()) if last else []
+        # First of all everybody is let go: a join that waits for a listener of this very provider
+        # was cancelled, not refused, and nobody is told of the end of another.
+        for record in records:
+            record.notices.silence()
+            if (attempt := record.attempt) is not None and attempt.blocking:
+                attempt.cancel()
         # Legs before their roots: who looks at a descriptor finds it reset, not told goodbye.
         for record in sorted(records, key=lambda one: one.kind is Kind.C_ROOT):
             self.close_record(record, abort=True, linger=0, quiet=True)
