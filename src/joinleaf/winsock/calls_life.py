@@ -226,7 +226,11 @@ class LifeCalls(CallsBase):
         if c.SD_RECEIVE in directions:
             record.inbox.clear()
         if record.kind is Kind.C_ROOT and c.SD_SEND in directions:
-            record.dissolved, record.listening = True, False
+            with record.lock:
+                record.dissolved, record.listening = True, False
+                attempt, record.attempt = record.attempt, None
+            if attempt is not None:
+                self._give_up(record, attempt)
         self.wake_select()
 
     @answers(SOCKET_ERROR)
