@@ -194,6 +194,22 @@ def test_r13_a_dissolved_root_joins_nobody(rooted: World, how: int) -> None:
     assert rooted.refusal(pair.root, rooted.local(rooted.listener())) == codes.WSAEINVAL
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_root_that_is_shut_down_has_no_join_pending(rooted: World, blocking: bool) -> None:
+    root, listener = rooted.root(), rooted.listener()
+    name = rooted.local(listener)
+    if blocking:
+        _, _, asking = waiting_root(rooted, root)
+        rooted.call("WSPShutdown", root, c.SD_SEND)
+        assert asking.code() == codes.WSAEINTR
+    else:
+        rooted.nonblocking(root)
+        leg = rooted.join(root, name)
+        rooted.call("WSPShutdown", root, c.SD_SEND)
+        assert rooted.receive_code(leg) == codes.WSAENOTCONN
+    assert rooted.refusal(root, name) == codes.WSAEINVAL
+
+
 # -- 6.2: nonblocking -------------------------------------------------------------------------
 
 

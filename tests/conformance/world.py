@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from joinleaf import winsock
@@ -63,6 +64,7 @@ __all__ = [
     "flow",
     "inet",
     "inet6",
+    "memberships",
     "memory_name",
     "qos",
 ]
@@ -217,6 +219,17 @@ def inet6(host: str, port: int) -> bytes:
     """sockaddr_in6."""
     packed = socket.inet_pton(socket.AF_INET6, host)
     return struct.pack("=H", c.AF_INET6) + struct.pack("!HI16s", port, 0, packed) + bytes(4)
+
+
+def memberships(name: bytes) -> int:
+    """How many of this host's interfaces are members of a group, as the kernel tells it.
+
+    Asked for one group, since other programs of the host have groups of their own.
+    """
+    group = name[4:8][::-1].hex().upper()
+    path = Path("/proc/net/igmp")
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    return sum(line.split()[0] == group for line in lines)
 
 
 def memory_name(name: str) -> bytes:
