@@ -383,6 +383,45 @@ def test_a_close_that_would_block_leaves_the_socket_open() -> None:
     assert set(ws.LIBRARY.sockets) == {session.leaf, session.leg}
 
 
+@pytest.mark.usefixtures("started")
+def test_datagrams_go_to_an_address_without_any_session() -> None:
+    one, other = (ws.socket(c.AF_INET, c.SOCK_DGRAM, 0) for _ in range(2))
+    name = ws.Cell()
+    assert ws.WSAStringToAddress("127.0.0.1:0", c.AF_INET, None, name, None) == 0
+    for s in (one, other):
+        assert ws.bind(s, name.value, 16) == 0
+    target, origin, size = bytearray(16), bytearray(16), ws.Cell(16)
+    assert ws.getsockname(other, target, size) == 0
+    assert ws.sendto(one, b"hello", 5, 0, target, 16) == 5
+    memory = bytearray(8)
+    assert ws.recvfrom(other, memory, 8, 0, origin, ws.Cell(16)) == 5
+    assert ws.WSASendTo(other, [b"back"], 1, ws.Cell(), 0, origin, 16) == 0
+    assert ws.recv(one, memory, 8, 0) == 4
+    assert bytes(memory[:5]) == b"backo"
+
+
+@pytest.mark.usefixtures("started")
+def test_a_blocking_hook_may_cancel_the_call_that_it_runs_in() -> None:
+    session = Session()
+    thread = ws.LIBRARY.objects.thread()
+    results: list[int] = []
+
+    def hook(context: object) -> int:
+        assert ws.send(session.root, b"x", 1, 0) == ws.SOCKET_ERROR
+        assert ws.WSAGetLastError() == codes.WSAEINPROGRESS, "no calls but one from a hook"
+        results.append(ws.WSACancelBlockingCall())
+        return 1
+
+    thread.hook = hook
+    try:
+        assert ws.recv(session.root, bytearray(8), 8, 0) == ws.SOCKET_ERROR
+    finally:
+        thread.hook = None
+    assert (ws.WSAGetLastError(), results) == (codes.WSAEINTR, [0])
+    assert ws.WSACancelBlockingCall() == ws.SOCKET_ERROR
+    assert ws.WSAGetLastError() == codes.WSAEINVAL
+
+
 # -- events ----------------------------------------------------------------------------------------
 
 
