@@ -138,8 +138,8 @@ class MemoryEndpoint:
         self.options[c.SO_RCVBUF] = self.options[c.SO_SNDBUF] = settings.queue_bytes
         self.preset_qos: Qos | None = None
         self.agreed_qos: Qos | None = None
-        # Of sessions without a root, as on multicast. With one, the others hear, as on jl://, unless
-        # the switch is turned: one program text should not echo on one carrier and not on another.
+        # Of sessions without a root, as on multicast. With one, only the others hear, as on jl://:
+        # one program text should not echo on one carrier and be silent on another.
         self.loopback = settings.loopback and not info.control_plane_rooted
         self.closed = False
         self.last_error = 0
