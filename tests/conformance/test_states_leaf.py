@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -316,7 +315,10 @@ def in_a_host_without_network(action: Callable[[], T]) -> T:
             raise OSError(ctypes.get_errno(), "unshare")
         return action()
 
-    return Task(run).result()
+    try:
+        return Task(run).result()
+    except OSError as error:
+        pytest.skip(f"no network namespaces here: {error}")
 
 
 @pytest.mark.netns
@@ -325,8 +327,6 @@ def in_a_host_without_network(action: Callable[[], T]) -> T:
 def test_g4_h3_without_a_network_a_join_is_unreachable(
     start: Starter, scheme: str, blocking: bool
 ) -> None:
-    if os.geteuid():
-        pytest.skip("network namespaces need root")
     world = start(scheme, settings=Settings())
 
     def join() -> int:
