@@ -62,6 +62,7 @@ def test_ctrl_c_at_a_leaf_shows_at_the_root_and_the_other_way_round(start: Start
     address = root.address()
     first = start("leaf", address, "--as", "ann")
     root.wait_for(r"ann \(127\.0\.0\.1:\d+\) joined")
+    first.wait_for("joined")  # it knows, too: before, Ctrl-C would withdraw the request
     first.signal()
     root.wait_for(r"ann \(127\.0\.0\.1:\d+\) left: closed")
     assert first.end() == 130

@@ -18,7 +18,7 @@ from joinleaf.errors import (
     ProviderNotFoundError,
     SessionOSError,
 )
-from joinleaf.spi.codes import WSAEADDRINUSE
+from joinleaf.spi.codes import WSAEADDRINUSE, WSAEADDRNOTAVAIL, WSAEAFNOSUPPORT
 from joinleaf.spi.provider import EndReason
 
 __all__ = ["UsageError", "failure_text", "run_verb", "was_refused"]
@@ -68,8 +68,14 @@ def _guarded(body: Body, talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, An
         return _code_for(error), {"error": text}
 
 
+# No address or interface of this host, or not of this kind: nothing has happened, and nothing will.
+_WRONG_ARGUMENTS: Final = frozenset({WSAEADDRNOTAVAIL, WSAEAFNOSUPPORT})
+
+
 def _code_for(error: BaseException) -> ExitCode:
     if isinstance(error, UsageError | ValueError | ProviderNotFoundError):
+        return ExitCode.USAGE
+    if isinstance(error, SessionOSError) and error.code in _WRONG_ARGUMENTS:
         return ExitCode.USAGE
     return ExitCode.REFUSED if was_refused(error) else ExitCode.FAILURE
 

@@ -106,9 +106,9 @@ class SendView:
         if not self._talk.talks or not result.leaves:
             return
         for notice in result.notices[:10]:
-            self._talk.say(f"left out: {units.clean(notice)}", "yellow")
+            self._talk.say(f"notice: {units.clean(notice)}", "yellow")
         if len(result.notices) > 10:
-            self._talk.say(f"left out: {len(result.notices) - 10} more", "yellow")
+            self._talk.say(f"notice: {len(result.notices) - 10} more like these", "yellow")
         for failure in result.failures[:10]:
             self._talk.say(f"{units.clean(failure.path)}: {failure.reason}", "red")
         who = aligned([(units.clean(one.name or "unnamed"), one.address) for one in result.leaves])

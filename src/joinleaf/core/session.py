@@ -194,11 +194,11 @@ class Leg:
     Attributes:
         member: The peer in the data plane, once it is a member.
         expected: By sender, the number of its next message on this leg.
-        sent: Number of the next message of this end's own direction on this leg.
         missed: By sender, first number and count of messages dropped and not yet told.
         named: Leaf ids whose address the peer knows.
         dropped: Messages dropped so far by the slow policy.
         qos: Agreed flow specifications.
+        answer: What the end that was asked has answered.
     """
 
     association: Association

@@ -101,8 +101,13 @@ class Engine:
                 # Of a former object of this session, still under way when that one ended.
                 self.strange_messages += 1
                 return
+            before, stands_at = row.heard_ns, (row.received, row.checked)
             row.heard_ns = now_ns
             self._handle(row, message)
+            if row.state is LeafState.WAITING and (row.received, row.checked) <= stands_at:
+                # It may take its time to look through what it has, but has to get somewhere:
+                # signs of life alone would hold up the end for ever.
+                row.heard_ns = before
         except RemoteProtocolError as error:
             self.fail(row, f"protocol error: {error}")
 

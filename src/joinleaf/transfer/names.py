@@ -13,7 +13,7 @@ from typing import Final
 
 from joinleaf.errors import RemoteProtocolError
 
-__all__ = ["MAX_DEPTH", "MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path", "unsuitable"]
+__all__ = ["MAX_DEPTH", "MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_path", "own_name", "unsuitable"]
 
 MAX_NAME_BYTES: Final = 255
 """Longest component: NAME_MAX of every common file system."""
@@ -49,6 +49,22 @@ def check_path(path: str) -> tuple[str, ...]:
         if wrong:
             raise RemoteProtocolError(f"path {path[:100]!r} {why}")
     return parts
+
+
+def own_name(name: str) -> str:
+    """The name under which receivers are to keep an object, as the sender gives it.
+
+    Raises:
+        ValueError: No receiver could keep it under that name.
+    """
+    try:
+        parts = check_path(name)
+    except RemoteProtocolError as error:
+        raise ValueError(f"{name!r} is no name to keep it under: {error}") from None
+    if len(parts) != 1 or (reason := unsuitable(parts, windows=False)):
+        why = reason if len(parts) == 1 else "it is a path"
+        raise ValueError(f"{name!r} is no name to keep it under: {why}")
+    return name
 
 
 def unsuitable(parts: tuple[str, ...], *, windows: bool = os.name == "nt") -> str:

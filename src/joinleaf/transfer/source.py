@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from joinleaf.transfer.manifest import Entry, Manifest
+from joinleaf.transfer.names import own_name as checked_name
 from joinleaf.transfer.wire import MAX_ENTRIES
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class PathSource:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise OSError(f"{os.fspath(path)!r} is neither a file nor a folder; send it by a pipe")
         is_folder = stat.S_ISDIR(status.st_mode)
-        name = name or own_name
+        name = checked_name(name) if name else own_name
         entries = tuple(self._walk(self._top, name, status))
         self._manifest = Manifest("folder" if is_folder else "file", name, entries)
 
@@ -249,7 +250,7 @@ class StreamSource:
     def __init__(
         self, stream: IO[bytes], *, name: str = "stream", spool_folder: str | None = None
     ) -> None:
-        self._manifest = Manifest("stream", name, (Entry(name),))
+        self._manifest = Manifest("stream", checked_name(name), (Entry(name),))
         self._stream = stream
         # Lives as long as this object: ``close`` closes it.
         self._spool = tempfile.TemporaryFile(buffering=0, dir=spool_folder)  # noqa: SIM115

@@ -544,6 +544,28 @@ def test_a_leaf_that_lives_but_never_gets_further_fails(world: World, tmp_path: 
     assert result.leaves[0].reason == "no progress for 5 s"
 
 
+def test_a_leaf_that_lives_but_never_says_what_it_wants_fails(world: World, tmp_path: Path) -> None:
+    leaf = world.start("a", tmp_path / "a")
+    leaf.mute = True
+
+    def alive() -> None:
+        status = wire.Status(bytes(range(16)), 0, 0, False)
+        world.to_root.append((leaf.handle.address, [wire.encode(status)]))
+        world.after(1, alive)
+
+    alive()
+    result = world.send(make_file(tmp_path / "src"), max_wait=1)
+    assert result.leaves[0].reason == "no answer to the offer for 5 s"
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "..", "C:x", "a\\b", "nul\0"])
+def test_a_name_that_no_receiver_could_keep_is_the_senders_mistake(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ValueError, match="no name to keep it under"):
+        PathSource(make_file(tmp_path / "src"), name=name)
+
+
 def test_a_leaf_that_breaks_the_protocol_fails_alone(world: World, tmp_path: Path) -> None:
     world.start("a", tmp_path / "a")
     b = world.start("b", tmp_path / "b")

@@ -542,7 +542,9 @@ class RootEndpoint(EndpointBase):
 
     def _answer_who(self, key: int) -> None:
         """Only this host may ask; a roster is nothing for strangers."""
-        if not self._session.legs[key].association.peer.is_loopback:
+        association = self._session.legs[key].association
+        peer, local = association.peer, association.local
+        if not peer.is_loopback and (peer.ip is None or peer.ip != local.ip):
             self._session.count("roster_queries_refused")
             return
         rows = [leg.roster_row() for leg in self._legs.values() if leg.is_active][:10_000]
