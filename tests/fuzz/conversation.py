@@ -10,8 +10,10 @@ from __future__ import annotations
 import sys
 from itertools import chain
 
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import Arrived, Drop, LeafSession, LegEnded, RootSession, Session
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, Drop, LegEnded, Session
 from joinleaf.core.wire.control import Answer, Request, SessionFacts, encode
 from joinleaf.core.wire.data import pack
 from joinleaf.core.wire.frames import Kind, control_frame

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import Arrived, LeafSession, LegEnded, RootSession, Session
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, LegEnded, Session
 from joinleaf.core.wire.control import (
     Answer,
     Leave,

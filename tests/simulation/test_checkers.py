@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from joinleaf.core import session as core_session
+from joinleaf.core import root_session as core_session
 from joinleaf.core.association import Association
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.outbox import Outbox
 from joinleaf.core.root import RootMachine, RootState
-from joinleaf.core.session import LeafSession, RootSession
+from joinleaf.core.root_session import RootSession
 from joinleaf.spi.provider import Batch, Buffer, JoinRole, Settings
 from joinleaf.testing import SimulationError, simulate
 from joinleaf.testing.__main__ import main

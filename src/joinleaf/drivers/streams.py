@@ -25,7 +25,8 @@ from typing import Final, TypeVar
 from joinleaf.core.association import Association
 from joinleaf.core.leg import LegState
 from joinleaf.core.outbox import Outbox
-from joinleaf.core.session import Arrived, Drop, Output, RootSession, Session
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, Drop, Output, Session
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.names import Places, resolve
 from joinleaf.drivers.poller import READ, WRITE, new_poller

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from joinleaf.core.session import RootSession
+from joinleaf.core.root_session import RootSession
 from joinleaf.spi.provider import Batch, JoinRole
 from joinleaf.values import Address
 

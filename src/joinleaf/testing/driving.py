@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import Arrived, Drop, Leg, Output, RootSession, Session
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, Drop, Leg, Output, Session
 from joinleaf.testing.network import SimNetwork
 from joinleaf.testing.streams import StreamEnd
 from joinleaf.values import Address

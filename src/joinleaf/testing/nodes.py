@@ -13,19 +13,19 @@ from typing import Final, Protocol
 
 from joinleaf.core.association import JoinFailed
 from joinleaf.core.leaf_rooted import LeafInput, LeafMachine, LeafState
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
 from joinleaf.core.root import RootInput, RootMachine, RootState
+from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
     MAX_HALF_OPEN,
     Arrived,
     JoinEnded,
-    LeafSession,
     Leg,
     LegEnded,
     LegJoined,
     Output,
     RequestWaiting,
-    RootSession,
     RosterAsked,
     Session,
 )

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from joinleaf.core.session import Arrived, Drop, LeafSession, Output, RootSession, Session
+from joinleaf.core.leaf_session import LeafSession
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, Drop, Output, Session
 from joinleaf.core.wire.frames import Frame, FrameReader
 from joinleaf.spi.provider import Accept, JoinRole, Settings
 from joinleaf.spi.qos import Qos

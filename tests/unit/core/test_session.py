@@ -8,20 +8,20 @@ import msgspec
 import pytest
 
 from joinleaf.core.association import JoinFailed
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
+from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
     MAX_HALF_OPEN,
     MAX_HALF_OPEN_PER_HOST,
     Arrived,
     Drop,
     JoinEnded,
-    LeafSession,
     LegEnded,
     LegJoined,
     QosChanged,
     RequestGone,
     RequestWaiting,
-    RootSession,
     RosterAsked,
 )
 from joinleaf.core.wire.control import (

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from joinleaf.core.association import JoinFailed
 from joinleaf.core.data_plane import check_may_receive, check_may_send
 from joinleaf.core.leaf_rooted import LeafInput, LeafMachine, LeafState
+from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.session import (
     Arrived,
     JoinEnded,
-    LeafSession,
     LegEnded,
     LegJoined,
     Output,

@@ -14,6 +14,7 @@ from joinleaf.core.association import JoinFailed
 from joinleaf.core.data_plane import check_may_receive, check_may_send
 from joinleaf.core.leg import LegState
 from joinleaf.core.root import RootInput, RootMachine, RootState
+from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
     Arrived,
     JoinEnded,
@@ -23,7 +24,6 @@ from joinleaf.core.session import (
     QosChanged,
     RequestGone,
     RequestWaiting,
-    RootSession,
     RosterAsked,
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA, Answer, Roster, RosterRow, encode

@@ -1,0 +1,439 @@
+"""The root's side of a rooted session: many legs, one membership, and what is sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from joinleaf.core.association import (
+    Data,
+    Gap,
+    JoinFailed,
+    Named,
+)
+from joinleaf.core.data_plane import Member, hears
+from joinleaf.core.leg import LegState
+from joinleaf.core.qos.admission import Admission
+from joinleaf.core.session import (
+    ROOT_ID,
+    SECOND,
+    Arrived,
+    JoinEnded,
+    Leg,
+    LegEnded,
+    LegJoined,
+    Session,
+    bounded,
+)
+from joinleaf.core.wire.control import (
+    VERSION,
+    Answer,
+    Name,
+    QosBody,
+    Request,
+    Roster,
+    SessionFacts,
+    encode,
+)
+from joinleaf.core.wire.data import PackedBatch, pack, unpack
+from joinleaf.core.wire.frames import (
+    DATA_PREFIX,
+    DIRECT,
+    SIDE,
+    Kind,
+    control_frame,
+    data_header,
+)
+from joinleaf.errors import RemoteProtocolError, SpiError
+from joinleaf.spi.codes import WSAECONNREFUSED
+from joinleaf.spi.provider import (
+    Accept,
+    Batch,
+    Buffer,
+    EndReason,
+    JoinRole,
+    Reject,
+    Settings,
+    SlowPolicy,
+)
+from joinleaf.spi.qos import Qos
+from joinleaf.values import Address
+
+__all__ = ["RootSession"]
+
+
+class RootSession(Session):
+    """The c_root's side.
+
+    Attributes:
+        session_id: The session's identity.
+        rooted: Whether the data plane is rooted.
+        myself: The root in the data plane.
+        sequence: Number of the root's next message.
+        view: Number of the membership; grows with every change.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        session_id: bytes,
+        incarnation: bytes,
+        rooted: bool,
+        d_root: bool,
+        role: JoinRole = JoinRole.BOTH,
+        qos: Qos | None = None,
+        scratch: memoryview | None = None,
+    ) -> None:
+        super().__init__(settings, incarnation, scratch)
+        self.session_id = session_id
+        self.rooted = rooted
+        self.myself = Member(ROOT_ID, d_root=d_root, role=role)
+        self.qos = qos
+        self.sequence = 0
+        self.view = 0
+        self.admission = Admission(settings.capacity)
+        self._next_leaf = 1
+        self._by_leaf: dict[int, int] = {}
+        self._routes: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def members(self) -> list[int]:
+        """Keys of the legs whose peers are members, oldest first."""
+        return list(self._by_leaf.values())
+
+    def set_role(self, role: JoinRole) -> None:
+        """Take a role towards the session; later joins with another make it the union."""
+        self.myself = Member(ROOT_ID, d_root=self.myself.d_root, role=role)
+        self._routes.clear()
+
+    def invite(
+        self,
+        key: int,
+        peer: Address,
+        local: Address,
+        now_ns: int,
+        *,
+        data: bytes,
+        qos: Qos | None,
+        deadline_ns: int | None,
+    ) -> None:
+        """Start asking a leaf; the connection is being made. WSAEFAULT if data are too long."""
+        request = self._ask(bounded(data), qos, facts=self._facts(self._new_leaf_id()))
+        self._add(key, peer, local, now_ns, asker=True, deadline_ns=deadline_ns, request=request)
+
+    def _ask(self, data: bytes, qos: Qos | None, facts: SessionFacts | None) -> Request:
+        return Request(
+            versions=(VERSION, VERSION),
+            incarnation=self.incarnation,
+            role=self.myself.role,
+            dead_after_ms=max(1, int(self.settings.dead_after * 1000)),
+            max_message=self.settings.max_message,
+            data=data,
+            qos=QosBody.of(qos),
+            name=self.settings.name,
+            facts=facts,
+        )
+
+    def _new_leaf_id(self) -> int:
+        leaf, self._next_leaf = self._next_leaf, self._next_leaf + 1
+        return leaf
+
+    def _facts(self, leaf: int) -> SessionFacts:
+        return SessionFacts(
+            session=self.session_id,
+            leaf=leaf,
+            rooted=self.rooted,
+            d_root=self.myself.d_root,
+            role=self.myself.role,
+            sequence=self.sequence,
+        )
+
+    def admit(self, key: int, verdict: Accept) -> None:
+        """CF_ACCEPT.
+
+        Raises:
+            SpiError: WSAEOPNOTSUPP, the reservation does not fit, or WSAECONNREFUSED, a second
+                d_root; the asker has been refused with that.
+        """
+        leg = self.legs.get(key)
+        if leg is None or leg.association.state is not LegState.OFFERED:
+            return
+        request = leg.association.request
+        assert request is not None
+        bounded(verdict.data)
+        try:
+            self._check_d_root(request.d_root)
+            asked = request.qos.qos() if request.qos else None
+            leg.qos = verdict.qos or asked
+            self._reserve(key, leg.qos)
+        except SpiError as error:
+            self.reject(key, Reject(message=str(error)), code=error.code)
+            raise
+        self.queue.pop(key, None)
+        answer = Answer(
+            version=VERSION,
+            incarnation=self.incarnation,
+            dead_after_ms=max(1, int(self.settings.dead_after * 1000)),
+            max_message=self.settings.max_message,
+            role=self.myself.role,
+            d_root=self.myself.d_root,
+            data=verdict.data,
+            qos=QosBody.of(leg.qos),
+            name=self.settings.name,
+            facts=self._facts(self._new_leaf_id()),
+        )
+        leg.answer = answer
+        self.process(key, leg.association.admit(answer))
+
+    def _check_d_root(self, claimed: bool) -> None:
+        others = (leg.member for leg in self.legs.values() if leg.member is not None)
+        if claimed and (
+            not self.rooted or self.myself.d_root or any(member.d_root for member in others)
+        ):
+            raise SpiError(
+                WSAECONNREFUSED,
+                "the session has a data root already",
+                hint="Join as d_leaf, or make the c_root a d_leaf",
+            )
+
+    def check_capacity(self, qos: Qos | None) -> None:
+        """Raise WSAEOPNOTSUPP where no invitation with these specifications could be kept."""
+        self._reserve(ROOT_ID, qos)
+        self.admission.release(("down", ROOT_ID))
+        self.admission.release(("up", ROOT_ID))
+
+    def _reserve(self, key: int, qos: Qos | None) -> None:
+        if qos is None:
+            return
+        self.admission.reserve(("down", key), qos.receiving)
+        try:
+            self.admission.reserve(("up", key), qos.sending)
+        except SpiError:
+            self.admission.release(("down", key))
+            raise
+
+    def _joined(self, key: int, leg: Leg, answer: Answer | None) -> None:
+        request = leg.association.request
+        assert request is not None
+        if answer is None:  # a leaf asked, and this end answered
+            assert leg.answer is not None
+            facts, role, d_root = leg.answer.facts, request.role, request.d_root
+        else:
+            facts, role, d_root = request.facts, answer.role, answer.d_root
+            asked = request.qos.qos() if request.qos else None
+            leg.qos = answer.qos.qos() if answer.qos else asked
+            leg.answer = answer
+            if not self._may_join(key, leg, d_root):
+                return
+        assert facts is not None
+        leg.member = Member(facts.leaf, d_root=d_root, role=JoinRole(role))
+        self._by_leaf[facts.leaf] = key
+        self._membership_changed()
+        self.count("joins_admitted")
+        self.out.append(LegJoined(key, answer))
+
+    def _may_join(self, key: int, leg: Leg, d_root: bool) -> bool:
+        """Whether an invited leaf may be what it answered that it is; if not, it is put out."""
+        try:
+            self._check_d_root(d_root)
+            self._reserve(key, leg.qos)
+        except SpiError as error:
+            self.out.append(JoinEnded(key, JoinFailed(error.code, str(error))))
+            self.process(key, leg.association.abort())
+            return False
+        return True
+
+    def _unwanted(self, request: Request) -> str:
+        return "this is the root of a session, and cannot be invited" if request.facts else ""
+
+    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
+        raise RemoteProtocolError("QOS from a leaf")  # else it would go round admission
+
+    def _left(self, key: int, leg: Leg) -> None:
+        self.admission.release(("up", key))
+        self.admission.release(("down", key))
+        if leg.member is not None:
+            del self._by_leaf[leg.member.key]
+            leg.member = None
+            self._membership_changed()
+
+    def _membership_changed(self) -> None:
+        self.view += 1
+        self._routes.clear()
+
+    def close_leg(
+        self, key: int, reason: EndReason, data: bytes, now_ns: int, linger_ns: int
+    ) -> None:
+        """Take leave of one leg; it is no member from this moment on."""
+        super().close_leg(key, reason, data, now_ns, linger_ns)
+        if (leg := self.legs.get(key)) is not None and not leg.association.active:
+            self._left(key, leg)
+
+    # Data
+
+    def listeners(self, sender: Member) -> tuple[int, ...]:
+        """Keys of the legs whose members hear this one."""
+        keys = self._routes.get(sender.key)
+        if keys is None:
+            keys = self._routes[sender.key] = tuple(
+                key
+                for key in self._by_leaf.values()
+                if (member := self.legs[key].member) is not None
+                and hears(member, sender, rooted=self.rooted)
+            )
+        return keys
+
+    def over_limit(self, keys: Iterable[int]) -> list[int]:
+        """Those legs that have more queued than the settings allow."""
+        limit = self.settings.queue_bytes
+        return [
+            key
+            for key in keys
+            if (leg := self.legs.get(key)) is not None and leg.association.outbox.size > limit
+        ]
+
+    def send(
+        self, messages: Sequence[Buffer], now_ns: int, to: Collection[int] | None = None
+    ) -> PackedBatch:
+        """Queue a batch of the root's for everybody who hears it, or for the legs given.
+
+        Messages for some legs only are outside the root's numbering.
+
+        Raises:
+            SpiError: WSAENOTCONN, one of the legs given is no member's; WSAEMSGSIZE.
+        """
+        self._now_ns = now_ns
+        direct = to is not None
+        for key in to or ():
+            self._member_leg(key)
+        packed = pack(
+            messages,
+            sender=ROOT_ID,
+            sequence=0 if direct else self.sequence,
+            flags=DIRECT if direct else 0,
+            max_message=self.settings.max_message,
+        )
+        first = self.sequence
+        if not direct:
+            self.sequence += packed.count
+        for key in self.listeners(self.myself) if to is None else to:
+            self._give(key, packed.buffers, packed.size, ROOT_ID, first, packed.count, direct)
+        self.count("messages_sent", packed.count)
+        return packed
+
+    def _give(
+        self,
+        key: int,
+        buffers: Sequence[Buffer],
+        size: int,
+        sender: int,
+        first: int,
+        count: int,
+        direct: bool = False,
+    ) -> None:
+        leg = self.legs[key]
+        outbox = leg.association.outbox
+        if (
+            outbox.size
+            and self.settings.slow is not SlowPolicy.WAIT
+            and not direct  # addressed by name: waits, whatever the policy
+            and outbox.size + size > self.settings.queue_bytes
+        ):
+            self._too_slow(key, leg, sender, first, count)
+            return
+        if leg.missed and not direct:
+            self._tell_missed(leg)
+        outbox.extend(buffers, size)
+        self.dirty[key] = None
+
+    def _too_slow(self, key: int, leg: Leg, sender: int, first: int, count: int) -> None:
+        """Apply the policy to a leg whose queue is full."""
+        if self.settings.slow is SlowPolicy.EXPEL:
+            self.count("leaves_expelled_slow")
+            self._left(key, leg)
+            self.out.append(LegEnded(key, EndReason.SLOW, 0, b""))
+            # What is queued stays, bounded: if the leaf wakes up in time it reads why it left.
+            deadline = self._now_ns + int(self.settings.linger * SECOND)
+            self.process(key, leg.association.close(EndReason.SLOW, b"", deadline))
+            return
+        earlier, missing = leg.missed.get(sender, (first, 0))
+        leg.missed[sender] = (earlier, missing + count)
+        leg.dropped += count
+        self.count("messages_dropped", count)
+
+    def flushed(self, key: int) -> None:
+        """The leg's queue is empty: tell it now what it missed, even if nothing follows."""
+        leg = self.legs.get(key)
+        if leg is not None and leg.missed and leg.association.active:
+            self._tell_missed(leg)
+            self.dirty[key] = None
+
+    def _data(self, key: int, leg: Leg, event: Data, wall_ns: int) -> None:
+        member = leg.member
+        if member is None:
+            return
+        _, sequence = DATA_PREFIX.unpack_from(event.body)
+        side = event.flags & SIDE  # no session data, and hence of no role
+        if event.flags & DIRECT or not (member.role.sends or side):
+            raise RemoteProtocolError("data that this member may not send")
+        if side:
+            messages = unpack(event.flags, event.body, self.settings.max_message)[2]
+            self._arrived(key, leg, event, messages, -1, wall_ns)
+            return
+        here = hears(self.myself, member, rooted=self.rooted)
+        listeners = self.listeners(member)
+        messages = unpack(event.flags, event.body, self.settings.max_message)[2]
+        self._check_sequence(leg, member.key, sequence, len(messages))
+        if listeners:
+            self._relay(listeners, leg, member.key, event, sequence, len(messages))
+        if here:
+            self._arrived(key, leg, event, messages, sequence, wall_ns)
+
+    def _arrived(
+        self,
+        key: int,
+        leg: Leg,
+        event: Data,
+        messages: list[bytes],
+        sequence: int,
+        wall_ns: int,
+    ) -> None:
+        if not messages:
+            return  # an empty batch is legal, and nothing to wake anybody for
+        self.count("messages_received", len(messages))
+        side = bool(event.flags & SIDE)
+        batch = Batch(messages, leg.association.peer, sequence, wall_ns, 0, side)
+        self.out.append(Arrived(key, batch, len(event.body)))
+
+    def _relay(
+        self,
+        listeners: tuple[int, ...],
+        origin: Leg,
+        sender: int,
+        event: Data,
+        sequence: int,
+        count: int,
+    ) -> None:
+        """Pass one member's frame on, under the id the root knows it by."""
+        payload = bytes(event.body[DATA_PREFIX.size :])
+        header = data_header(len(payload), event.flags, sender, sequence)
+        size = len(header) + len(payload)
+        for key in listeners:
+            leg = self.legs[key]
+            if sender not in leg.named:
+                leg.named.add(sender)
+                peer = origin.association.peer
+                name = control_frame(Kind.NAME, encode(Name(sender, peer.host, peer.port)))
+                leg.association.outbox.push(name)
+            self._give(key, (header, payload), size, sender, sequence, count)
+
+    def answer_who(self, key: int, roster: Roster) -> None:
+        """Send the roster to whoever asked; the connection ends after it."""
+        self.legs[key].association.outbox.push(control_frame(Kind.ROSTER, encode(roster)))
+        self.dirty[key] = None
+
+    def _named(self, event: Named) -> None:
+        raise RemoteProtocolError("NAME from a leaf")
+
+    def _gap(self, key: int, leg: Leg, event: Gap, wall_ns: int) -> None:
+        raise RemoteProtocolError("GAP from a leaf")
