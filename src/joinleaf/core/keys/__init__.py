@@ -1,0 +1,1 @@
+"""Keys and what they are used for: group keys by epoch, shared secrets, replay windows."""
