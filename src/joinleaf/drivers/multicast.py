@@ -41,6 +41,7 @@ __all__ = [
     "share_port",
     "size_receive_buffer",
     "sockaddr",
+    "usable_bytes",
 ]
 
 _log = logging.getLogger("joinleaf")
@@ -119,12 +120,11 @@ def size_receive_buffer(sock: socket.socket, wanted: int = RECEIVE_BUFFER) -> in
     if _LINUX:
         with contextlib.suppress(OSError):  # needs CAP_NET_ADMIN, and then knows no limit
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
-    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    if granted < wanted:
+    if usable_bytes(reception_buffer(sock)) < wanted:
         with contextlib.suppress(OSError):  # BSD refuses instead of capping
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    usable = granted // 2 if _LINUX else granted
+    granted = reception_buffer(sock)
+    usable = usable_bytes(granted)
     if usable < wanted and usable not in _warned_about_buffer:
         _warned_about_buffer.append(usable)
         name = "net.core.rmem_max" if _LINUX else "kern.ipc.maxsockbuf"
@@ -137,6 +137,14 @@ def size_receive_buffer(sock: socket.socket, wanted: int = RECEIVE_BUFFER) -> in
             wanted,
         )
     return granted
+
+
+def usable_bytes(granted: int) -> int:
+    """How many bytes of data a buffer holds that the kernel counts as ``granted``.
+
+    Linux doubles what is asked for, and counts what it needs itself against the double.
+    """
+    return granted // 2 if _LINUX else granted
 
 
 def reception_buffer(sock: socket.socket) -> int:
