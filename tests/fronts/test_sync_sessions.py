@@ -422,7 +422,7 @@ def test_a_second_thread_in_one_direction_is_busy() -> None:
     with joinleaf.open_root(HERE) as root, joinleaf.join(root.address) as leaf:
         root.wait_for_leaves(1, timeout=BOUND)
         receiving = Threaded(lambda: leaf.receive())
-        until(lambda: leaf._endpoint._driver._pumping)  # type: ignore[attr-defined]
+        until(lambda: leaf._endpoint._driver._readers.callers)  # type: ignore[attr-defined]
         with pytest.raises(joinleaf.BusyError, match="at a time"):
             leaf.receive(timeout=0)
         leaf.send(b"the other direction is free")
@@ -444,7 +444,7 @@ def test_closing_in_another_thread_wakes_every_call() -> None:
             Threaded(lambda: leaf.send_many([bytes(BIG)] * 40)),
             Threaded(lambda: list(leaf.events())),
         ]
-        until(lambda: leaf._endpoint._driver._pumping)  # type: ignore[attr-defined]
+        until(lambda: leaf._endpoint._driver._readers.callers)  # type: ignore[attr-defined]
         until(lambda: leaf.stats()["bytes_queued"])
         leaf.close(timeout=0)
         for call in calls[:2]:

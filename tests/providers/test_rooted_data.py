@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -354,13 +355,17 @@ def test_a_leaf_under_expel_is_put_out_and_the_others_go_on(world: World) -> Non
     assert (error.value.code, error.value.reason) == (codes.WSAECONNABORTED, EndReason.SLOW)
 
 
-def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(world: World) -> None:
-    """Reading pauses for whoever is behind, and must not stay paused."""
+def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reading pauses for whoever is behind, and must not stay paused; the log says who it is."""
+    caplog.set_level(logging.INFO, "joinleaf")
     root = world.root(plane="nonrooted", queue_bytes=65536)
     (talker, _), (late, _) = world.join(root), world.join(root)
     at_root = in_thread(lambda: receive(root, 24))
     sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root._driver.paused)
+    assert f"{late.local_address} is " in caplog.text
     assert receive(late, 24) == [bytes(BIG)] * 24
     sending()
     at_root()

@@ -120,7 +120,7 @@ def test_the_end_is_indicated_also_if_a_thread_inside_receive_finds_it(world: Wo
     leaf, leg = world.join(root)
     news = Indications(leaf)
     receiving = in_thread(lambda: end_of(leaf))
-    until(lambda: leaf._driver._pumping)
+    until(lambda: leaf._driver._readers.callers)
     leg.close(data=b"out")
     assert receiving().reason == EndReason.EXPELLED
     assert news.wait(c.FD_CLOSE).data == b"out"
@@ -177,7 +177,7 @@ def test_closing_wakes_a_receive_and_a_send_in_other_threads(world: World) -> No
     receiving = in_thread(leaf.receive_many)
     sending = in_thread(lambda: leaf.send_many([bytes(1 << 20)] * 32))
     accepting = in_thread(root.accept)
-    until(lambda: leaf._driver._pumping and leaf.statistics()["bytes_queued"])
+    until(lambda: leaf._driver._readers.callers and leaf.statistics()["bytes_queued"])
     leaf.close(linger=0)
     for call in (receiving, sending):
         with pytest.raises(SpiError) as error:
@@ -357,7 +357,7 @@ def test_a_session_at_rest_costs_no_processor_time(world: World) -> None:
     root = world.root()
     leaf, _ = world.join(root)
     receiving = in_thread(leaf.receive_many)
-    until(lambda: leaf._driver._pumping)
+    until(lambda: leaf._driver._readers.callers)
     reactor, calls = shared_reactor(), []
     original = reactor._call
 

@@ -1,6 +1,7 @@
 """``jl://``: rooted sessions over TCP, one connection per leg.
 
-The provider binds ``core/session.py`` to ``drivers/streams.py``. Three kinds of endpoint:
+The provider binds the two sides of ``core/session.py`` to ``drivers/streams.py``. Three kinds of
+endpoint:
 
 * ``RootEndpoint``: the c_root. Listens, accepts, invites, sends to everybody.
 * ``LegEndpoint``: the root's side of one leg, what accept and join_leaf return. Side chat and the

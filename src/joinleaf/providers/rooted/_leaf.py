@@ -24,7 +24,10 @@ from joinleaf.core.session import (
 )
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
 from joinleaf.core.wire.data import PackedBatch
-from joinleaf.drivers.streams import StreamDriver, address_of, listen_on, new_scratch, resolve
+from joinleaf.drivers.connections import address_of, listen_on
+from joinleaf.drivers.names import resolve
+from joinleaf.drivers.stream_traffic import new_scratch
+from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
     Callbacks,

@@ -1,0 +1,433 @@
+"""What goes in and out of the sockets of one rooted session. Nothing here waits.
+
+Whoever polls them, a thread inside a blocking call or the reactor, does one turn: reads what is
+there, sends what there is room for, takes connections. What follows from it in the session is
+settled afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from joinleaf.core.association import Association
+from joinleaf.core.leg import LegState
+from joinleaf.core.root_session import RootSession
+from joinleaf.core.session import Arrived, Drop, Output, Session
+from joinleaf.drivers.connections import Connection
+from joinleaf.drivers.poller import READ, WRITE
+from joinleaf.drivers.seldom import SELDOM_S, Seldom
+from joinleaf.drivers.stream_sockets import Callbacks, StreamSockets
+from joinleaf.spi.codes import WSAECONNABORTED, code_of_errno
+
+__all__ = ["SCRATCH_BYTES", "StreamTraffic", "new_scratch"]
+
+_log: Final = logging.getLogger("joinleaf")
+
+T = TypeVar("T")
+
+SCRATCH_BYTES: Final = 512 << 10
+"""Read at most this much in one call: several frames of the usual size."""
+
+READ_BUDGET: Final = 4
+"""Reads per leg and turn, so that one eager leaf does not starve the others."""
+
+TURN_BYTES: Final = 4 << 20
+"""Bytes read per turn from all legs together. Only after a turn is the owner's queue looked at; a
+thousand eager leaves would otherwise fill memory in one. The poller rotates, so nobody starves."""
+
+FLUSH_S: Final = 1.0
+"""A connection to be closed once what is queued has been sent is given this long for it."""
+
+
+def new_scratch() -> memoryview:
+    """Memory to read into, of which only what is ever filled takes room.
+
+    A bytearray would be written full of zeros at once: half a MiB for each of a thousand leaves.
+    """
+    if sys.platform == "win32":
+        return memoryview(mmap.mmap(-1, SCRATCH_BYTES))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return memoryview(mmap.mmap(-1, SCRATCH_BYTES, flags=flags))
+
+
+class StreamTraffic(StreamSockets):
+    """See the module.
+
+    Attributes:
+        finishing: Everything will be given back as soon as the last connection is gone.
+        paused: No member is read, because one that must hear it all is behind.
+    """
+
+    def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
+        super().__init__(session, dispatch)
+        self.finishing = False
+        self.paused = False
+        self._hold_all = False  # no member is read: the owner's queue of received messages is full
+        self._any_deaf = False
+        self._held: dict[int, None] = {}  # legs not read: their own queue is full
+        self._full: dict[int, None] = {}  # legs that have more queued than the settings allow
+        self._pauses = Seldom()
+        self._starved: dict[object, tuple[Sequence[int], Callable[[], Callbacks]]] = {}
+        self._unarmed: dict[int, None] = {}
+        self._turn_bytes = 0
+
+    def start_adopted(self) -> None:
+        """Go to work on a connection that another driver handed over. Not under its lock."""
+        self.run(self._readers.watch)
+
+    def run(self, action: Callable[[], T], *, clocks: bool = True) -> T:
+        """Do something with the session under the lock; then whatever follows from it.
+
+        Args:
+            action: Its result or error is handed on, after the callbacks have been made.
+            clocks: Whether it may have brought a deadline forward.
+        """
+        callbacks: Callbacks = []
+        try:
+            with self.lock:
+                try:
+                    return action()
+                finally:
+                    callbacks = self.settle()
+                    if clocks:
+                        self._clock.schedule(self.session.touched)
+                    self.session.touched.clear()
+        finally:
+            for callback in callbacks:
+                callback()
+
+    def settle(self, *, arm: bool = True) -> Callbacks:
+        """Send what is queued and dispatch outputs, until nothing new comes. Under the lock.
+
+        Args:
+            arm: Have the reactor send what the kernel did not take; a sender that will wait for
+                it itself says False, and calls ``arm_output`` in the end.
+
+        Returns:
+            Callbacks to make once the lock is free.
+        """
+        callbacks: Callbacks = []
+        session = self.session
+        while session.out or session.dirty:
+            self._flush_dirty(arm=arm)
+            if session.out:
+                outputs = list(session.out)
+                session.out.clear()
+                callbacks += self._dispatch(outputs)
+                self._after_dispatch(outputs)
+        self._update_paused()
+        self._update_deaf()
+        if self._starved:
+            callbacks += self._feed_starved()
+        if self.finishing and not self._connections:
+            self.dispose()
+        return callbacks
+
+    def _flush_dirty(self, *, arm: bool) -> None:
+        dirty = self.session.dirty
+        while dirty:
+            key = next(iter(dirty))
+            del dirty[key]
+            if not self.flush(key, arm=arm) and not arm:
+                self._unarmed[key] = None
+
+    def _update_paused(self) -> None:
+        """Hold members who send what is passed on, while somebody who is to hear it is behind.
+
+        That is so in a nonrooted plane, and where a leaf is the data root.
+        """
+        session = self.session
+        if not isinstance(session, RootSession) or (session.rooted and session.myself.d_root):
+            return
+        paused = bool(self._full)
+        if paused and not self.paused and self._pauses.due():
+            leg = session.legs[next(iter(self._full))].association
+            _log.info(
+                "%s is %d bytes behind: the members wait for it (said every %.0f s at most)",
+                leg.peer,
+                leg.outbox.size,
+                SELDOM_S,
+            )
+        self.paused = paused
+
+    def flush_at_once(self, keys: Sequence[int]) -> bool:
+        """Send what these legs have queued. Under the lock.
+
+        Returns:
+            Whether that was all there is to do: the kernel took it, and nothing came of it. If
+            not, ``settle`` has to follow.
+        """
+        dirty, all_sent = self.session.dirty, True
+        for key in keys:
+            dirty.pop(key, None)
+            if not self.flush(key, arm=False):
+                self._unarmed[key] = None
+                all_sent = False
+        return all_sent and not self.unsettled
+
+    def tell_of_room(self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]) -> None:
+        """Call ``tell`` under the lock, once, when these legs have nothing queued any more."""
+        with self.lock:
+            self._starved[who] = (keys, tell)
+            self.arm_output(keys)
+
+    def _feed_starved(self) -> Callbacks:
+        callbacks: Callbacks = []
+        for who, (keys, tell) in list(self._starved.items()):
+            if not self._queued(keys):
+                del self._starved[who]
+                callbacks += tell()
+        return callbacks
+
+    def _queued(self, keys: Iterable[int]) -> bool:
+        """Whether any of these legs has something queued that the kernel did not take."""
+        legs = self.session.legs
+        for key in keys:
+            leg = legs.get(key)
+            if leg is not None and leg.association.outbox.size:
+                return True
+        return False
+
+    def _after_dispatch(self, outputs: Iterable[Output]) -> None:
+        touched: dict[int, None] = {}
+        for output in outputs:
+            if isinstance(output, Drop):
+                self._drop(output.key, flush=output.flush)
+            if not isinstance(output, Arrived):
+                touched[output.key] = None
+        self.waiter.interrupt()
+        if touched:  # who waits in wait_for waits for none of the data
+            self.changed.notify_all()
+            self._clock.schedule(touched)
+
+    def finish(self) -> None:
+        """Give everything back as soon as the last connection is gone. Under the lock."""
+        self.finishing = True
+        if not self._connections:
+            self.dispose()
+
+    def _update_deaf(self) -> None:
+        """Stop or resume reading members.
+
+        Who has not joined yet, or is leaving, is always heard: what it says is bounded, and a full
+        queue must not keep others from joining.
+        """
+        if not (self.paused or self._hold_all or self._held or self._any_deaf):
+            return
+        self._any_deaf = False
+        now = time.monotonic_ns()
+        for key, connection in self._connections.items():
+            leg = self.session.legs.get(key)
+            if leg is None:
+                continue
+            deaf = (
+                leg.association.active
+                and not connection.broken  # no more is coming, and its end has to be found
+                and (self.paused or self._hold_all or key in self._held)
+            )
+            self._any_deaf |= deaf
+            if deaf != connection.deaf:
+                connection.deaf = deaf
+                leg.association.reading_ns = None if deaf else now
+                self._want(connection, connection.want)
+
+    def set_hold(self, hold: bool, key: int | None = None) -> None:
+        """Stop or resume reading, because a queue is full or has room. Under the lock.
+
+        Args:
+            hold: Whether to stop.
+            key: The leg whose side chat the queue holds; None: the owner's queue, which any
+                member fills.
+        """
+        if key is None:
+            self._hold_all = hold
+        elif hold:
+            self._held[key] = None
+        else:
+            self._held.pop(key, None)
+        self._update_deaf()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is something for ``settle`` to do. Under the lock."""
+        return bool(self.session.out or self.session.dirty or self.paused or self._starved)
+
+    # Sending
+
+    def flush(self, key: int, *, arm: bool = True) -> bool:
+        """Send what a leg has queued, as far as the kernel takes it. True if nothing is left."""
+        connection = self._connections.get(key)
+        leg = self.session.legs.get(key)
+        if connection is None or leg is None or connection.establishing:
+            return True
+        outbox = leg.association.outbox
+        if connection.broken:
+            outbox.clear()
+        try:
+            while outbox.size:
+                connection.send(outbox)
+                if not outbox.size and isinstance(self.session, RootSession):
+                    self.session.flushed(key)
+        except BlockingIOError:
+            self._blocked(key, connection, outbox.size, arm=arm)
+            return False
+        except OSError as error:
+            # The peer's last words may still wait to be read; reading then finds the end as well.
+            connection.broken = error.errno or errno.EPIPE
+            outbox.clear()
+            self._update_deaf()
+        self._emptied(key, connection, leg.association.state)
+        return True
+
+    def _blocked(self, key: int, connection: Connection, size: int, *, arm: bool) -> None:
+        if size > self.session.settings.queue_bytes:
+            self._full[key] = None
+        else:
+            self._full.pop(key, None)
+        if arm:
+            self._arm(connection)
+
+    def _emptied(self, key: int, connection: Connection, state: LegState) -> None:
+        self._full.pop(key, None)
+        if connection.want & WRITE:
+            self._want(connection, connection.want & ~WRITE)
+        if state is LegState.ENDING and not connection.half_closed:
+            connection.end_sending()
+        elif connection.closing:
+            self._close_connection(key)
+
+    def _arm(self, connection: Connection) -> None:
+        """Have whoever polls, at the least the reactor, go on sending."""
+        self._want(connection, connection.want | WRITE)
+        self._readers.watch()
+
+    def arm_output(self, keys: Iterable[int]) -> None:
+        """Hand over to the reactor what a sender could not wait for. Under the lock."""
+        for key in (*keys, *self._unarmed):
+            leg, connection = self.session.legs.get(key), self._connections.get(key)
+            if leg is not None and connection is not None and leg.association.outbox:
+                self._arm(connection)
+        self._unarmed.clear()
+
+    def _lost(self, key: int, association: Association, error: OSError) -> None:
+        association.outbox.clear()
+        self.session.lost(
+            key, time.monotonic_ns(), code=code_of_errno(error.errno or 0), message=str(error)
+        )
+
+    # Receiving
+
+    def read(self, key: int) -> bool:
+        """Read one leg once; False if nothing was there. Under the lock."""
+        connection = self._connections.get(key)
+        leg = self.session.legs.get(key)
+        if connection is None or leg is None:
+            return False
+        counts: list[int] = []
+        try:
+            connection.receive_into(leg.association.reader.buffer(), counts)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._lost(key, leg.association, error)
+            return True
+        except KeyboardInterrupt:
+            if counts:
+                self._received(key, connection, counts[0])
+            raise
+        self._received(key, connection, counts[0])
+        return True
+
+    def _received(self, key: int, connection: Connection, count: int) -> None:
+        if not count:
+            code = code_of_errno(connection.broken) if connection.broken else 0
+            self.session.lost(key, time.monotonic_ns(), code=code)
+            return
+        self._turn_bytes += count
+        try:
+            self.session.received(key, count, time.monotonic_ns(), time.time_ns())
+        except KeyboardInterrupt:
+            # Half a read has been taken in; what comes after it would be read as something else.
+            text = "interrupted while taking in what had arrived"
+            self.session.lost(key, time.monotonic_ns(), code=WSAECONNABORTED, message=text)
+            raise
+
+    def _turn(self) -> None:
+        """Everything that is ready now, once. Under the lock."""
+        self._turn_bytes = 0
+        for fd, what in self._poller.poll(0):
+            if (key := self._keys.get(fd)) is not None:
+                self._turn_of(key, self._connections[key], what)
+            elif (ready := self._sources.get(fd)) is not None:
+                ready(what)
+
+    def _turn_of(self, key: int, connection: Connection, what: int) -> None:
+        if connection.establishing:
+            self._establish(key, connection)
+            return
+        if what & WRITE:
+            self.flush(key)
+        if what & READ and not connection.deaf and self._turn_bytes < TURN_BYTES:
+            self._read_some(key)
+
+    def _read_some(self, key: int) -> None:
+        for _ in range(READ_BUDGET):
+            if not self.read(key) or key not in self._connections:
+                return
+            leg = self.session.legs[key].association
+            if leg.reader.pending == 0:  # a short read: most likely nothing more is there
+                return
+
+    def catch_up(self) -> None:
+        """Take note of everything that has come by now; never waits."""
+        self.run(self._turn_if_open, clocks=False)
+
+    def _turn_if_open(self) -> None:
+        if not self.closed:
+            self._turn()
+
+    def _tick(self) -> None:
+        def tick() -> None:
+            self._clock.ticked()
+            if not self.closed:
+                # Read first: a process that was held up for long must not take what lies in its
+                # own buffers for silence.
+                self._turn()
+                self.session.tick(time.monotonic_ns())
+
+        self.run(tick)
+
+    # The end
+
+    def _drop(self, key: int, *, flush: bool) -> None:
+        connection = self._connections.get(key)
+        if connection is None:
+            self.session.removed(key)
+            return
+        if flush and not connection.establishing and self.session.legs[key].association.outbox:
+            connection.closing = True
+            if not self.flush(key):
+                # Not read any more: an end that nobody takes note of would be ready for ever.
+                self._want(connection, WRITE)
+                self._reactor.call_later(FLUSH_S, lambda: self._give_up(key, connection))
+                return
+        if self._connections.get(key) is connection:
+            self._close_connection(key)
+
+    def _give_up(self, key: int, connection: Connection) -> None:
+        def give_up() -> None:
+            if self._connections.get(key) is connection:
+                self._close_connection(key)
+
+        self.run(give_up)
+
+    def _close_connection(self, key: int) -> None:
+        self._held.pop(key, None)
+        self._full.pop(key, None)
+        super()._close_connection(key)
