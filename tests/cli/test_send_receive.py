@@ -31,7 +31,7 @@ def leaf_verdict(sender: Program, name: str) -> dict[str, Any]:
 def test_a_file_reaches_three_receivers_and_the_summary_says_so(
     start: Start, image: Path, tmp_path: Path
 ) -> None:
-    sender = start("send", image, "-n", 3, "--json", *LOCAL)
+    sender = start("send", image, "-n", 3, "--json", "--digest", "sha256", *LOCAL)
     address = sender.address()
     leaves = [
         start("receive", address, "--to", tmp_path / f"to{i}", "--as", f"leaf-{i}", "--json")
@@ -71,8 +71,8 @@ def test_a_folder_arrives_as_it_is_and_plain_lines_tell_the_verdict(
         assert (top / "empty").is_dir()
         assert os.access(top / "run.sh", os.X_OK)
     assert sender.stdout == b""  # talk is not data
-    assert "2 of 2 leaves have tree, verified" in sender.stderr
-    assert re.search(r"l1 +127\.0\.0\.1:\d+ +verified by digest", sender.stderr)
+    assert "2 of 2 leaves have tree, verified by gmac" in sender.stderr
+    assert re.search(r"l1 +127\.0\.0\.1:\d+ +verified", sender.stderr)
     assert "\x1b" not in sender.stderr
 
 

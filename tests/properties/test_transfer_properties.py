@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.transfer import wire
 from joinleaf.transfer.assembly import Assembly
+from joinleaf.transfer.digests import new_digests
 from joinleaf.transfer.engine import Engine
 from joinleaf.transfer.manifest import Entry, Layout, Manifest
 from joinleaf.transfer.names import check_path, unsuitable
@@ -20,6 +21,7 @@ from joinleaf.transfer.store import StreamStore
 from joinleaf.values import Address
 
 ID = bytes(range(16))
+DIGESTS = new_digests("sha256")
 POSITIONS = st.integers(0, 60)
 STEPS = st.lists(st.tuples(st.booleans(), POSITIONS, POSITIONS), max_size=30)
 SETS = st.lists(st.tuples(POSITIONS, POSITIONS), max_size=8)
@@ -225,7 +227,10 @@ def test_a_leaf_fed_anything_raises_nothing_but_remote_protocol_errors(
 ) -> None:
     assembly = Assembly(StreamStore(Sink()))  # type: ignore[arg-type]  # as much of a stream as is used
     if offered:
-        messages = [*Manifest("file", "x", (Entry("x", size=size),)).messages(ID), *messages]
+        messages = [
+            *Manifest("file", "x", (Entry("x", size=size),)).messages(ID, DIGESTS),
+            *messages,
+        ]
     for now_ns, message in enumerate(messages):
         try:
             assembly.handle(message, now_ns)
@@ -245,7 +250,9 @@ class Handle:
 
 @given(HOSTILE, st.integers(0, 3))
 def test_a_root_fed_anything_fails_that_leaf_at_most(messages: list[bytes], pieces: int) -> None:
-    engine = Engine(Manifest("file", "x", (Entry("x", size=10),)), ID, chunk_size=4)
+    engine = Engine(
+        Manifest("file", "x", (Entry("x", size=10),)), ID, chunk_size=4, digests=DIGESTS
+    )
     handle = Handle()
     engine.join(handle, 0)
     engine.handle(handle, wire.encode(wire.Want(ID, ID, False, [], True)), 0)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from joinleaf.transfer.channel import LeafHandle
+    from joinleaf.transfer.digests import DigestKind
     from joinleaf.transfer.sender import Flag
 
 __all__ = ["Root", "RootLeaf"]
@@ -304,6 +305,7 @@ class Root(Session):
         max_wait: float | None = None,
         start_now: Flag | None = None,
         rate: float | None = None,
+        digest: DigestKind = "gmac",
         stall_timeout: float = 30.0,
         linger: float = 0.0,
         cancel: Flag | None = None,
@@ -320,6 +322,8 @@ class Root(Session):
             max_wait: Longest wait for them in seconds; None: as long as it takes.
             start_now: An object with ``is_set`` (a ``threading.Event``) that ends the waiting.
             rate: Bytes per second; None: as fast as it goes.
+            digest: How each file is proved: ``"gmac"``, which costs little, or ``"sha256"``,
+                which can be compared with one from elsewhere.
             stall_timeout: Seconds without progress after which a leaf has failed.
             linger: Seconds to wait at the end for leaves that are gone to come back.
             cancel: Cuts it short when set.
@@ -344,6 +348,7 @@ class Root(Session):
                 max_wait=max_wait,
                 start_now=start_now,
                 rate=rate,
+                digest=digest,
                 stall_timeout=stall_timeout,
                 linger=linger,
                 cancel=flag,

@@ -10,6 +10,8 @@ import typer
 from joinleaf.spi.qos import parse_rate
 
 __all__ = [
+    "Digest",
+    "DigestOption",
     "Interface",
     "Json",
     "MaxWait",
@@ -32,6 +34,13 @@ class Slow(enum.StrEnum):
     WAIT = "wait"
     DROP = "drop"
     EXPEL = "expel"
+
+
+class Digest(enum.StrEnum):
+    """What each file is verified by."""
+
+    GMAC = "gmac"
+    SHA256 = "sha256"
 
 
 class Role(enum.StrEnum):
@@ -99,6 +108,15 @@ Rate = Annotated[
         envvar="JOINLEAF_RATE",
         metavar="RATE",
         help="Send no faster than this: 200M is 200 million bits per second, 25MB/s are bytes.",
+    ),
+]
+DigestOption = Annotated[
+    Digest,
+    typer.Option(
+        "--digest",
+        envvar="JOINLEAF_DIGEST",
+        help="What each file is verified by. gmac costs little; sha256 can be compared with one "
+        "from elsewhere.",
     ),
 ]
 MaxWait = Annotated[

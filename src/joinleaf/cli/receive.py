@@ -294,7 +294,7 @@ class _Receiving:
         text = f"{where}: {units.size(result.bytes_total)}"
         if result.kind == "folder":
             text += f" in {units.count(result.files, 'file')}"
-        text += f", verified by digest, {units.duration(result.seconds)}"
+        text += f", verified by {result.digest_kind}, {units.duration(result.seconds)}"
         if result.bytes_resumed:
             text += f"; {units.size(result.bytes_resumed)} were here already"
         return text + (f"\nsha256 {result.sha256}" if result.sha256 else "")

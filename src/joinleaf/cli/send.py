@@ -20,6 +20,8 @@ from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused
 from joinleaf.sync import Root, open_root
 from joinleaf.sync._root import RootSide
 from joinleaf.transfer import (
+    DEFAULT_DIGEST,
+    DigestKind,
     PathSource,
     SendProgress,
     Source,
@@ -62,6 +64,7 @@ def send(
         ),
     ] = False,
     rate: options.Rate = None,
+    digest: options.DigestOption = options.Digest.GMAC,
     name: Annotated[
         str | None,
         typer.Option("--name", envvar="JOINLEAF_NAME", help="Under which name receivers keep it."),
@@ -103,6 +106,7 @@ def send(
             max_wait=max_wait,
             start_now=start_now,
             rate=options.bytes_per_s(rate),
+            digest=digest.value,
             linger=linger,
             timeout=timeout,
         )
@@ -162,6 +166,7 @@ class Sending:
         max_wait: Seconds to wait for them; None: as long as it takes.
         start_now: Start with the first.
         rate: Bytes per second; None: no limit.
+        digest: What each file is verified by.
         linger: Seconds to wait at the end for those that are gone.
         timeout: Seconds of silence or standstill after which a leaf has failed.
     """
@@ -170,6 +175,7 @@ class Sending:
     max_wait: float | None = None
     start_now: bool = False
     rate: int | None = None
+    digest: DigestKind = DEFAULT_DIGEST
     linger: float = 5.0
     timeout: float = 30.0
 
@@ -192,6 +198,7 @@ class Sending:
                 max_wait=self.max_wait,
                 start_now=key,
                 rate=self.rate,
+                digest=self.digest,
                 stall_timeout=self.timeout,
                 linger=self.linger,
                 cancel=stop,

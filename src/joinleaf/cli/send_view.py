@@ -175,7 +175,7 @@ def _who(leaf: LeafProgress) -> str:
 def _words(leaf: LeafProgress) -> str:
     reason = units.clean(leaf.reason)
     if leaf.state is LeafState.VERIFIED:
-        return "verified by digest" + (
+        return "verified" + (
             f" (was gone {units.count(leaf.returns, 'time')})" if leaf.returns else ""
         )
     if leaf.state is LeafState.FAILED and not reason and leaf.failures:
@@ -190,7 +190,7 @@ def _sum(result: TransferResult) -> str:
     if result.verified:
         have = "has" if result.verified == 1 else "have"
         leaves = units.count(total, "leaf", "leaves")
-        text = f"{result.verified} of {leaves} {have} {name}, verified"
+        text = f"{result.verified} of {leaves} {have} {name}, verified by {result.digest_kind}"
     else:
         text = f"no leaf has {name}"
     text += f"; {units.size(result.size)} in {units.duration(result.seconds)}"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from joinleaf.transfer.channel import LeafHandle
+    from joinleaf.transfer.digests import DigestKind
     from joinleaf.transfer.sender import Flag
 
 __all__ = ["Admit", "Leaves", "Root", "RootLeaf"]
@@ -281,6 +282,7 @@ class Root(Session):
         max_wait: float | None = None,
         start_now: Flag | None = None,
         rate: float | None = None,
+        digest: DigestKind = "gmac",
         stall_timeout: float = 30.0,
         linger: float = 0.0,
         cancel: Flag | None = None,
@@ -296,6 +298,8 @@ class Root(Session):
             max_wait: Longest wait for them in seconds; None: as long as it takes.
             start_now: An object with ``is_set`` (a ``threading.Event``) that ends the waiting.
             rate: Bytes per second; None: as fast as it goes.
+            digest: How each file is proved: ``"gmac"``, which costs little, or ``"sha256"``,
+                which can be compared with one from elsewhere.
             stall_timeout: Seconds without progress after which a leaf has failed.
             linger: Seconds to wait at the end for leaves that are gone to come back.
             cancel: Cuts it short when set.
@@ -316,6 +320,7 @@ class Root(Session):
             max_wait=max_wait,
             start_now=start_now,
             rate=rate,
+            digest=digest,
             stall_timeout=stall_timeout,
             linger=linger,
             cancel=cancel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from joinleaf.transfer.channel import LeafChannel, LeafHandle, MembershipChange, RootChannel
+from joinleaf.transfer.digests import DEFAULT_DIGEST, DigestKind
 from joinleaf.transfer.progress import (
     FileFailure,
     LeafProgress,
@@ -17,6 +18,8 @@ from joinleaf.transfer.sender import send_object
 from joinleaf.transfer.source import PathSource, Source, StreamSource
 
 __all__ = [
+    "DEFAULT_DIGEST",
+    "DigestKind",
     "FileFailure",
     "LeafChannel",
     "LeafHandle",

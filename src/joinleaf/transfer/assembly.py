@@ -4,7 +4,7 @@
                                                   |                               ^
                                                   +-- disk full, limit, cancel ---+
 
-A file is settled when it has its name, has failed here, or has failed at the source. Its sha256
+A file is settled when it has its name, has failed here, or has failed at the source. Its digest
 is computed as the bytes come, with nothing read back as long as they come in order; what came
 otherwise is read back from the disk once, in bounded steps (``work``), so that the leaf goes on
 reporting meanwhile.
@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import enum
 import errno
-import hashlib
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.transfer import wire
+from joinleaf.transfer.digests import digests_of
 from joinleaf.transfer.manifest import Layout, Manifest, ManifestBuilder, object_digest
 from joinleaf.transfer.progress import FileFailure, LeafState, RateMeter, ReceiveProgress
 from joinleaf.transfer.ranges import RangeSet
 
 if TYPE_CHECKING:
+    from joinleaf.transfer.channel import Buffer
+    from joinleaf.transfer.digests import Digests, Running
     from joinleaf.transfer.store import Store
 
 __all__ = ["Assembly", "Phase"]
@@ -55,13 +57,35 @@ class Phase(enum.Enum):
     DONE = enum.auto()
 
 
-class _Hashing:
-    """Sha256 of a file as far as it has been seen in order."""
+class _Digesting:
+    """The digest of a file as far as it has been seen in order.
 
-    __slots__ = ("hash", "to")
+    Attributes:
+        to: How far that is.
+    """
 
-    def __init__(self) -> None:
-        self.hash, self.to = hashlib.sha256(), 0
+    __slots__ = ("_digests", "_index", "_running", "_whole", "to")
+
+    def __init__(self, digests: Digests, index: int) -> None:
+        self._digests, self._index, self.to = digests, index, 0
+        self._running: Running | None = None
+        self._whole = b""
+
+    def add(self, data: Buffer, size: int) -> None:
+        """The next bytes of a file of ``size``, or of one that may become that long."""
+        if len(data) == size:
+            self._whole = self._digests.whole(self._index, data)
+        else:
+            if self._running is None:
+                self._running = self._digests.begin(self._index)
+            self._running.update(data)
+        self.to += len(data)
+
+    def digest(self) -> bytes:
+        """Of what was seen. Once."""
+        if self._running is not None:
+            return self._running.digest()
+        return self._whole or self._digests.whole(self._index, b"")
 
 
 class Assembly:
@@ -84,7 +108,8 @@ class Assembly:
         received: Payload bytes that came and were of use.
         resumed: Bytes that were here at the beginning.
         verified: How many files have their name.
-        digests: By file index, the sha256 of those.
+        digests: By file index, the digests of those.
+        digest_kind: What they are; ``""`` before the offer.
         strange_messages: How many messages were ignored.
     """
 
@@ -113,7 +138,9 @@ class Assembly:
         self._buffer = memoryview(b"")
         self._to_check: deque[int] = deque()
         self._retried: set[int] = set()
-        self._hashes: dict[int, _Hashing] = {}
+        self.digest_kind = ""
+        self._digests: Digests
+        self._digesting: dict[int, _Digesting] = {}
         self._ends: dict[int, wire.End] = {}
         self._have = RangeSet()
         self._checked = self._reading = 0
@@ -147,7 +174,7 @@ class Assembly:
         if not self.busy:
             return
         index = self._to_check[0]
-        state = self._hashes.setdefault(index, _Hashing())
+        state = self._state_of(index)
         if state.to < self._ends[index].size and self._read_back(index, state):
             return
         self._reading = 0
@@ -238,6 +265,8 @@ class Assembly:
             self._builder = ManifestBuilder(
                 offer, max_files=self._max_files, max_bytes=self._max_bytes
             )
+            self._digests = digests_of(offer.digest, offer.key)
+            self.digest_kind = self._digests.kind
         except ValueError as error:
             self.give_up(str(error))
 
@@ -317,7 +346,7 @@ class Assembly:
 
     def _keep(self, chunk: wire.Chunk) -> bool:
         """Write and hash; False if the file or the leaf has failed over it."""
-        state = self._hashes.setdefault(chunk.index, _Hashing())
+        state = self._state_of(chunk.index)
         if self._store.in_order and state.to != chunk.offset:
             raise RemoteProtocolError("bytes out of order for a destination that needs order")
         try:
@@ -326,9 +355,14 @@ class Assembly:
             self._fail_on(chunk.index, error)
             return False
         if state.to == chunk.offset:
-            state.hash.update(chunk.payload)
-            state.to += len(chunk.payload)
+            start, end = self._layout.span(chunk.index)
+            state.add(chunk.payload, end - start)
         return True
+
+    def _state_of(self, index: int) -> _Digesting:
+        if (state := self._digesting.get(index)) is None:
+            state = self._digesting[index] = _Digesting(self._digests, index)
+        return state
 
     def _take_end(self, end: wire.End) -> None:
         index = end.index
@@ -341,6 +375,8 @@ class Assembly:
             return
         if index in self._ends:
             return
+        if len(end.digest) != self._digests.size:
+            raise RemoteProtocolError(f"no {self.digest_kind} has {len(end.digest)} bytes")
         self._note_size(end)
         self._ends[index] = end
         self._check_if_whole(index)
@@ -383,13 +419,13 @@ class Assembly:
             return
         if not self._have.contains(*self._layout.span(index)):
             return
-        state = self._hashes.get(index)
+        state = self._digesting.get(index)
         if state is not None and state.to == self._ends[index].size and index not in self._to_check:
             self._settle(index, state)  # came in order: nothing to read back
         elif index not in self._to_check:
             self._to_check.append(index)
 
-    def _read_back(self, index: int, state: _Hashing) -> bool:
+    def _read_back(self, index: int, state: _Digesting) -> bool:
         """Hash the next piece from the disk; False if there is nothing more to be had."""
         if not self._buffer:
             self._buffer = memoryview(bytearray(_READ_BACK))
@@ -399,15 +435,14 @@ class Assembly:
         except OSError as error:
             self._fail_on(index, error)
             return False
-        state.hash.update(view[:count])
-        state.to += count
+        state.add(view[:count], self._ends[index].size)
         self._reading = state.to
         return count > 0 and state.to < self._ends[index].size
 
-    def _settle(self, index: int, state: _Hashing) -> None:
+    def _settle(self, index: int, state: _Digesting) -> None:
         """The whole file has been seen: name it, fetch it once more, or fail it."""
         end = self._ends[index]
-        digest = state.hash.digest()
+        digest = state.digest()
         if state.to != end.size or digest != end.digest:
             self._fetch_again(index)
         else:
@@ -416,7 +451,7 @@ class Assembly:
             except OSError as error:
                 self._fail_on(index, error)
                 return
-            del self._hashes[index]
+            del self._digesting[index]
             self.digests[index] = digest
             self.verified += 1
             self._checked += end.size
@@ -436,7 +471,7 @@ class Assembly:
             self._fail(index, "its digest differs from the root's")
         else:
             self._retried.add(index)
-            self._hashes.pop(index, None)
+            self._digesting.pop(index, None)
             self._have.remove(start, end)
             assert self.object_id is not None
             self._say(wire.Missing(self.object_id, [(start, end)]))
@@ -456,7 +491,7 @@ class Assembly:
 
     def _forget(self, index: int) -> None:
         """Nothing more of this file is of use: drop what is here, and count it as had."""
-        self._hashes.pop(index, None)
+        self._digesting.pop(index, None)
         if index in self._to_check:
             self._to_check.remove(index)
         with suppress(OSError):

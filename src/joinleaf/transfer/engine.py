@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from joinleaf.transfer.channel import LeafHandle
+    from joinleaf.transfer.digests import Digests
 
 __all__ = ["Engine"]
 
@@ -38,6 +39,7 @@ class Engine:
         manifest: What is sent.
         object_id: 16 random bytes, new for every run.
         chunk_size: Longest piece in bytes.
+        digests: How files are proved; offered to every leaf.
 
     Attributes:
         plan: Which bytes go to whom next.
@@ -46,7 +48,9 @@ class Engine:
         outbox: (leaf, messages) still to be sent.
     """
 
-    def __init__(self, manifest: Manifest, object_id: bytes, *, chunk_size: int) -> None:
+    def __init__(
+        self, manifest: Manifest, object_id: bytes, *, chunk_size: int, digests: Digests
+    ) -> None:
         self.manifest = manifest
         self.object_id = object_id
         self.plan = Plan(Layout(manifest), chunk_size)
@@ -57,7 +61,7 @@ class Engine:
         self.strange_messages = 0
         self._digest = b""
         self._changed_late: dict[int, wire.End] = {}
-        self._offer = _groups(manifest.messages(object_id))
+        self._offer = _groups(manifest.messages(object_id, digests))
 
     @property
     def total(self) -> int | None:

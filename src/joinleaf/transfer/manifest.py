@@ -17,6 +17,8 @@ from joinleaf.transfer.names import check_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from joinleaf.transfer.digests import Digests
+
 __all__ = ["Entry", "Layout", "Manifest", "ManifestBuilder", "object_digest"]
 
 MAX_MANIFEST_BYTES: Final = 128 << 20
@@ -73,9 +75,14 @@ class Manifest:
         rows = [(e.path, e.is_folder, e.size, e.mtime_ns, e.executable) for e in self.entries]
         return hashlib.sha256(msgspec.msgpack.encode((self.kind, self.name, rows))).digest()
 
-    def messages(self, object_id: bytes) -> Iterator[bytes]:
+    def messages(self, object_id: bytes, digests: Digests) -> Iterator[bytes]:
         """The offer and its pages, ready to be sent."""
-        yield wire.encode(wire.Offer(object_id, self.kind, self.name, len(self.entries)))
+        count = len(self.entries)
+        yield wire.encode(
+            wire.Offer(
+                object_id, self.kind, self.name, count, wire.VERSION, digests.kind, digests.key
+            )
+        )
         step = wire.MAX_ENTRIES_PER_MESSAGE
         for first in range(0, len(self.entries), step):
             page = [
@@ -129,10 +136,16 @@ class ManifestBuilder:
 
     Raises:
         RemoteProtocolError: The name is hostile.
-        ValueError: Over a limit of this receiver (so also ``add``); no fault of the root.
+        ValueError: Over a limit of this receiver (so also ``add``), or of a later version; no
+            fault of the root.
     """
 
     def __init__(self, offer: wire.Offer, *, max_files: int, max_bytes: int | None = None) -> None:
+        if offer.version > wire.VERSION:
+            raise ValueError(
+                f"the sender's transfers are of version {offer.version}, these here of "
+                f"{wire.VERSION}; upgrade joinleaf here"
+            )
         if offer.entries > max_files:
             raise ValueError(f"{offer.entries} files and folders exceed the {max_files} taken here")
         if len(check_path(offer.name)) != 1:
@@ -192,7 +205,7 @@ class ManifestBuilder:
 
 
 def object_digest(digests: Sequence[bytes | None], failed: Iterable[int] = ()) -> bytes:
-    """One sha256 over those of all files, in order; 32 zero bytes stand for a failed file."""
+    """One sha256 over the digests of all files, in order; 32 zero bytes for one that failed."""
     lost = set(failed)
     whole = hashlib.sha256()
     for index, digest in enumerate(digests):

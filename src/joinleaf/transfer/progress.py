@@ -152,8 +152,9 @@ class TransferResult:
         name: Its name.
         kind: ``file``, ``folder`` or ``stream``.
         size: Bytes of the object, files that failed at the source included.
-        digest: Object digest (``manifest.object_digest``); of a single file see ``sha256``.
-        sha256: Sha256 of the file or stream, as ``sha256sum`` prints it; ``""`` for a folder.
+        digest: Object digest (``manifest.object_digest``) over the digests of its files.
+        sha256: Of the file or stream, as ``sha256sum`` prints it, where ``digest_kind`` is
+            ``sha256``; ``""`` for a folder.
         leaves: The verdict on each leaf; every state is final, unless cancelled.
         failures: Files that could not be read whole at the source.
         notices: What was left out of the object: symbolic links, devices, unreadable folders.
@@ -161,6 +162,7 @@ class TransferResult:
         cancelled: Whether it was cut short here.
         bytes_sent: Payload bytes sent, each message counted once however many received it.
         seconds: How long it took, from the end of the waiting.
+        digest_kind: What each file was verified by: ``gmac`` or ``sha256``.
     """
 
     object_id: bytes
@@ -176,6 +178,7 @@ class TransferResult:
     cancelled: bool = False
     bytes_sent: int = 0
     seconds: float = 0.0
+    digest_kind: str = ""
 
     @property
     def verified(self) -> int:
@@ -217,6 +220,7 @@ class TransferResult:
             "kind": self.kind,
             "size": self.size,
             "digest": self.digest.hex(),
+            "digest_kind": self.digest_kind,
             "sha256": self.sha256,
             "ok": self.ok,
             "verified": self.verified,
@@ -268,10 +272,12 @@ class ReceiveResult:
         bytes_resumed: Bytes that an earlier run had left here.
         files: How many files were verified.
         failures: Files that failed, at the source or here.
-        sha256: Sha256 of the single file or stream; ``""`` for a folder.
+        sha256: Of the single file or stream, where ``digest_kind`` is ``sha256``; ``""`` for a
+            folder.
         acknowledged: Whether the root confirmed that it has this leaf's report.
         seconds: From the offer to the end.
         leftover: Messages that came behind the object's last one; hand them to the next call.
+        digest_kind: What each file was verified by: ``gmac`` or ``sha256``; ``""`` if none was.
     """
 
     object_id: bytes
@@ -288,6 +294,7 @@ class ReceiveResult:
     acknowledged: bool = False
     seconds: float = 0.0
     leftover: tuple[bytes, ...] = field(default=(), repr=False)
+    digest_kind: str = ""
 
     @property
     def ok(self) -> bool:
@@ -319,6 +326,7 @@ class ReceiveResult:
             "bytes_resumed": self.bytes_resumed,
             "files": self.files,
             "failures": [failure.as_dict() for failure in self.failures],
+            "digest_kind": self.digest_kind,
             "sha256": self.sha256,
             "acknowledged": self.acknowledged,
             "seconds": round(self.seconds, 3),

@@ -209,7 +209,8 @@ class _Receiving:
         """How it ended."""
         assembly = self._assembly
         manifest = assembly.manifest
-        only = assembly.digests[0] if manifest is not None and manifest.kind != "folder" else None
+        single = manifest is not None and manifest.kind != "folder"
+        only = assembly.digests[0] if single and assembly.digest_kind == "sha256" else None
         failed = bool(assembly.reason or assembly.failures)
         return ReceiveResult(
             object_id=assembly.object_id or b"",
@@ -226,4 +227,5 @@ class _Receiving:
             acknowledged=assembly.acknowledged,
             seconds=(self._clock() - self._begun_ns) / 1e9,
             leftover=self._leftover,
+            digest_kind=assembly.digest_kind,
         )

@@ -8,7 +8,6 @@ leaves or for reports, is always waiting *on the channel*, so that nothing sleep
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from joinleaf.errors import SessionError, SessionTimeoutError
 from joinleaf.transfer import wire
+from joinleaf.transfer.digests import DEFAULT_DIGEST, new_digests
 from joinleaf.transfer.engine import Engine
 from joinleaf.transfer.progress import (
     FileFailure,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from joinleaf.transfer.channel import Buffer, LeafHandle, RootChannel
+    from joinleaf.transfer.digests import DigestKind, Digests, Running
     from joinleaf.transfer.plan import Piece
 
 __all__ = ["DEFAULT_CHUNK", "Flag", "Pacer", "send_object"]
@@ -75,6 +76,7 @@ def send_object(
     start_now: Flag | None = None,
     rate: float | None = None,
     pacer: Pacer | None = None,
+    digest: DigestKind = DEFAULT_DIGEST,
     stall_timeout: float = 30.0,
     linger: float = 0.0,
     chunk_size: int = DEFAULT_CHUNK,
@@ -100,6 +102,8 @@ def send_object(
         start_now: Ends the waiting when set, and waives the number.
         rate: Payload bytes per second, each message counted once; None: as fast as it goes.
         pacer: Instead of ``rate``.
+        digest: How files are proved: ``"gmac"``, or ``"sha256"`` to compare with one from
+            elsewhere; see ``transfer.digests`` for what each proves.
         stall_timeout: Seconds of silence, or without progress once everything is sent, after which
             a leaf has failed.
         linger: Seconds to wait for leaves that are gone, or never came, once all others are done.
@@ -133,9 +137,10 @@ def send_object(
         # Pieces of a fiftieth of a second keep a low rate smooth.
         chunk_size = min(chunk_size, max(1024, int(rate / 50)))
         pacer = pacer or _bucket(rate, chunk_size)
+    digests = new_digests(digest)
     opened = open_source(source)
     try:
-        sending = _Sending(channel, opened, object_id, chunk_size, pacer, clock)
+        sending = _Sending(channel, opened, object_id, chunk_size, pacer, digests, clock)
         sending.stall_ns, sending.linger_ns = int(stall_timeout * 1e9), int(linger * 1e9)
         sending.cancel, sending.on_progress = cancel, on_progress
         return sending.run(leaves, max_wait, start_now)
@@ -158,20 +163,23 @@ class _Sending:
         object_id: bytes,
         chunk_size: int,
         pacer: Pacer | None,
+        digests: Digests,
         clock: Callable[[], int],
     ) -> None:
         self.stall_ns = self.linger_ns = 0
         self.cancel: Flag | None = None
         self.on_progress: Callable[[SendProgress], None] | None = None
         self._channel, self._source, self._pacer, self._clock = channel, source, pacer, clock
-        self._engine = Engine(source.manifest, object_id, chunk_size=chunk_size)
+        self._digests = digests
+        self._engine = Engine(source.manifest, object_id, chunk_size=chunk_size, digests=digests)
         self._buffer = bytearray(2 * (chunk_size + wire.CHUNK_HEADER.size))
         self._view = memoryview(self._buffer)
         self._used = 0
         self._chunks: list[Buffer] = []  # views into the buffer, waiting to be sent
         self._to: tuple[Hashable, ...] = ()
         self._ends: list[wire.End] = []
-        self._hash = hashlib.sha256()
+        self._running: Running | None = None  # digest of the file that the first pass is in
+        self._whole = b""  # or its digest, where it came in one piece
         self._sent = 0
         self._phase = "waiting"
         self._expected = 0
@@ -274,7 +282,7 @@ class _Sending:
             self._fail_file(piece.index, str(error), piece.to)
             return
         if piece.first_pass:
-            self._hash.update(view)
+            self._digest(piece, view)
         if piece.to:
             wire.put_chunk_header(
                 self._buffer, at, self._engine.object_id, piece.index, piece.offset
@@ -282,6 +290,23 @@ class _Sending:
             self._used = payload + piece.size
             self._chunks.append(self._view[at : self._used])
             self._to = piece.to
+
+    def _digest(self, piece: Piece, view: memoryview) -> None:
+        start, end = self._engine.plan.layout.span(piece.index)
+        if piece.size == end - start:
+            self._whole = self._digests.whole(piece.index, view)
+            return
+        if piece.offset == 0:
+            self._running = self._digests.begin(piece.index)
+        assert self._running is not None  # the first pass goes along each file from its beginning
+        self._running.update(view)
+
+    def _take_digest(self, index: int) -> bytes:
+        whole, running = self._whole, self._running
+        self._whole, self._running = b"", None
+        if running is not None:
+            return running.digest()
+        return whole or self._digests.whole(index, b"")
 
     def _make_room(self, piece: Piece) -> None:
         needed = self._used + wire.CHUNK_HEADER.size + piece.size
@@ -297,7 +322,7 @@ class _Sending:
             self._source.check(piece.index)
 
     def _end_file(self, index: int) -> None:
-        digest, self._hash = self._hash.digest(), hashlib.sha256()
+        digest = self._take_digest(index)
         if self._engine.ends[index] is not None:
             return  # it failed on the way
         try:
@@ -457,13 +482,15 @@ class _Sending:
     def _result(self, cancelled: bool, seconds: float) -> TransferResult:
         engine, now = self._engine, self._clock()
         files = engine.manifest.files
-        only = engine.ends[0] if engine.manifest.kind != "folder" else None
+        single = engine.manifest.kind != "folder" and self._digests.kind == "sha256"
+        only = engine.ends[0] if single else None
         return TransferResult(
             object_id=engine.object_id,
             name=engine.manifest.name,
             kind=engine.manifest.kind,
             size=engine.total or 0,
             digest=engine.digest,
+            digest_kind=self._digests.kind,
             sha256=only.digest.hex() if only is not None and not only.failure else "",
             leaves=tuple(row.progress(engine.total, now) for row in engine.roster),
             failures=tuple(

@@ -9,7 +9,7 @@ fed the wrong stream is the fault this engine exists to exclude).
     root                                   leaf
     Offer, Entries...         ------->             what there is
                               <-------     Want    (ranges it has already; asks for the rest)
-    Chunk..., Ends...         ------->             bytes; then size and sha256 of each file
+    Chunk..., Ends...         ------->             bytes; then size and digest of each file
                               <-------     Status  (at most every quarter second, at least each)
                               <-------     Missing (a file whose digest differed, once more)
                               <-------     Report  (digest over all files, what failed and why)
@@ -38,6 +38,7 @@ __all__ = [
     "MAX_POSITION",
     "MAX_RANGES_PER_MESSAGE",
     "MAX_REASON",
+    "VERSION",
     "Abort",
     "Chunk",
     "End",
@@ -72,6 +73,9 @@ MAX_FAILED_PER_REPORT: Final = 100
 MAX_REASON: Final = 1000
 """Longest reason, in characters; it ends up on somebody's terminal."""
 DIGEST_BYTES: Final = 32
+"""Longest digest of a file, and the length of that of an object."""
+VERSION: Final = 2
+"""Of these messages; a leaf says no to an offer of a later one, in words. 2: digests have kinds."""
 
 CHUNK_HEADER: Final = struct.Struct(">B3xIQ16s")
 """0xC1, three zero bytes, file index, offset in the file, object id; big-endian, 32 bytes."""
@@ -80,7 +84,7 @@ MAX_MESSAGE: Final = MAX_CHUNK + CHUNK_HEADER.size + (1 << 20)
 _CHUNK_KIND: Final = 0xC1
 
 ObjectId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=16, max_length=DIGEST_BYTES)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_ENTRIES)]
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
@@ -110,12 +114,25 @@ class WireEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Offer(msgspec.Struct, array_like=True, frozen=True, tag="offer"):
-    """Root to leaf: an object is about to be sent; its entries follow."""
+    """Root to leaf: an object is about to be sent; its entries follow.
+
+    Attributes:
+        object_id: Names it in every message.
+        kind: What it is.
+        name: What it is called.
+        entries: How many entries will follow.
+        version: Of the messages to come.
+        digest: Kind of digest of its files; a leaf that does not know it says so and leaves.
+        key: Of the digests, drawn for this run; ``b""`` for a kind without one.
+    """
 
     object_id: ObjectId
     kind: Literal["file", "folder", "stream"]
     name: Path
     entries: Annotated[int, msgspec.Meta(ge=1, le=MAX_ENTRIES)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)] = 1
+    digest: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] = "sha256"
+    key: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
 
 
 class Entries(msgspec.Struct, array_like=True, frozen=True, tag="entries"):
@@ -129,7 +146,7 @@ class Entries(msgspec.Struct, array_like=True, frozen=True, tag="entries"):
 
 
 class End(msgspec.Struct, array_like=True, frozen=True):
-    """A file has been read to its end: its true size and sha256, or why it cannot be had."""
+    """A file has been read to its end: its true size and digest, or why it cannot be had."""
 
     index: Index
     size: Position

@@ -6,6 +6,7 @@ import pytest
 
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.transfer import wire
+from joinleaf.transfer.digests import new_digests
 from joinleaf.transfer.manifest import (
     Entry,
     Layout,
@@ -32,7 +33,7 @@ def entry(path: str, size: int = 0, *, folder: bool = False) -> wire.WireEntry:
 def test_a_manifest_of_several_pages_is_put_together_again() -> None:
     entries = (Entry("t", True), *(Entry(f"t/{n}", False, n, n) for n in range(2500)))
     manifest = Manifest("folder", "t", entries)
-    offer, *pages = [wire.decode(message) for message in manifest.messages(ID)]
+    offer, *pages = [wire.decode(message) for message in manifest.messages(ID, new_digests("gmac"))]
     assert isinstance(offer, wire.Offer)
     assert len(pages) == 3
     builder = ManifestBuilder(offer, max_files=3000)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from joinleaf.errors import (
@@ -29,12 +30,14 @@ from joinleaf.transfer import (
     wire,
 )
 from joinleaf.transfer.channel import Buffer
+from joinleaf.transfer.digests import new_digests
 from joinleaf.transfer.manifest import Entry, Manifest, object_digest
 from joinleaf.values import Address
 
 ID = bytes(range(16))
 ROOT = Address("10.0.0.1", 1)
 DATA = b"0123456789" * 100
+DIGESTS = new_digests("sha256")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def chunk(offset: int, payload: bytes, *, index: int = 0, object_id: bytes = ID)
 
 
 def offer(name: str = "x", size: int = len(DATA)) -> list[bytes]:
-    return list(Manifest("file", name, (Entry(name, size=size),)).messages(ID))
+    return list(Manifest("file", name, (Entry(name, size=size),)).messages(ID, DIGESTS))
 
 
 def ends(digest: bytes, size: int = len(DATA)) -> bytes:
@@ -95,6 +98,67 @@ def test_a_file_is_received_and_the_report_carries_the_digest(tmp_path: Path) ->
     assert isinstance(report, wire.Report)
     assert report.digest == object_digest([GOOD])
     assert result.as_dict()["state"] == "verified"
+    assert result.as_dict()["digest_kind"] == "sha256"
+
+
+def test_a_gmac_of_other_bytes_or_of_another_run_is_found_out(tmp_path: Path) -> None:
+    ours, other = new_digests("gmac"), new_digests("gmac")
+    offered = list(Manifest("file", "x", (Entry("x", size=len(DATA)),)).messages(ID, ours))
+    for number, (wrong, sent) in enumerate(
+        [
+            (other.whole(0, DATA), DATA),
+            (ours.whole(0, DATA), DATA[::-1]),
+            (ours.whole(1, DATA), DATA),
+        ]
+    ):
+        twice = [chunk(0, sent), ends(wrong), chunk(0, sent)]
+        folder = tmp_path / str(number)
+        root = Script(offered, twice)
+        result = receive_object(root, folder, clock=root.clock)
+        assert not result.ok
+        assert "digest differs" in result.failures[0].reason
+        assert not (folder / "x").exists()
+        assert sum(isinstance(said, wire.Missing) for said in root.said) == 1
+    right = Script(offered, [chunk(0, DATA[:7]), chunk(7, DATA[7:]), ends(ours.whole(0, DATA))])
+    result = receive_object(right, tmp_path / "right", clock=right.clock)
+    assert result.ok
+    assert (result.digest_kind, result.sha256) == ("gmac", "")
+
+
+@pytest.mark.parametrize(
+    ("version", "digest", "key", "complaint"),
+    [
+        (wire.VERSION + 1, "gmac", bytes(32), "upgrade"),
+        (wire.VERSION, "blake9", b"", "'blake9' is not known here"),
+        (wire.VERSION, "gmac", bytes(31), "a key of 31 bytes"),
+        (wire.VERSION, "sha256", b"?", "a key of 1 bytes"),
+    ],
+)
+def test_an_offer_from_a_later_release_is_refused_in_words(
+    tmp_path: Path, version: int, digest: str, key: bytes, complaint: str
+) -> None:
+    root = Script([wire.encode(wire.Offer(ID, "file", "x", 1, version, digest, key))])
+    result = receive_object(root, tmp_path, clock=root.clock)
+    assert not result.ok
+    assert complaint in result.reason
+    report = root.said[-1]
+    assert isinstance(report, wire.Report)
+    assert complaint in report.reason
+
+
+def test_an_offer_that_says_nothing_of_digests_means_sha256(tmp_path: Path) -> None:
+    first, *pages = offer()
+    old = msgspec.msgpack.encode(msgspec.msgpack.decode(first)[:5])
+    assert len(old) < len(first)
+    root = Script([old, *pages], [chunk(0, DATA), ends(GOOD)], [RELEASE])
+    result = receive_object(root, tmp_path, clock=root.clock)
+    assert (result.ok, result.digest_kind) == (True, "sha256")
+
+
+def test_a_digest_of_another_length_breaks_the_protocol(tmp_path: Path) -> None:
+    root = Script(offer(), [chunk(0, DATA), ends(GOOD[:16])])
+    with pytest.raises(RemoteProtocolError, match="no sha256 has 16 bytes"):
+        receive_object(root, tmp_path, clock=root.clock)
 
 
 def test_without_a_release_the_file_is_there_all_the_same(tmp_path: Path) -> None:
@@ -173,7 +237,7 @@ def test_messages_of_another_object_are_never_mixed_in(tmp_path: Path) -> None:
 
 
 def test_only_the_object_asked_for_is_taken(tmp_path: Path) -> None:
-    other = list(Manifest("file", "other", (Entry("other"),)).messages(bytes(16)))
+    other = list(Manifest("file", "other", (Entry("other"),)).messages(bytes(16), DIGESTS))
     root = Script(other, offer(), [chunk(0, DATA), ends(GOOD)], [RELEASE])
     assert receive_object(root, tmp_path, object_id=ID, clock=root.clock).name == "x"
 
@@ -188,7 +252,7 @@ def test_limits_fail_the_leaf_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_a_stream_beyond_the_limit_fails(tmp_path: Path) -> None:
-    stream = list(Manifest("stream", "s", (Entry("s"),)).messages(ID))
+    stream = list(Manifest("stream", "s", (Entry("s"),)).messages(ID, DIGESTS))
     root = Script(stream, [chunk(0, DATA)])
     result = receive_object(root, tmp_path, max_bytes=10, clock=root.clock)
     assert "limit of 10 bytes" in result.reason

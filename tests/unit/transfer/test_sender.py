@@ -16,6 +16,7 @@ import pytest
 from joinleaf.errors import TransferError
 from joinleaf.transfer import LeafState, PathSource, SendProgress, StreamSource, wire
 from joinleaf.transfer.assembly import Phase
+from joinleaf.transfer.digests import DIGESTS, DigestKind
 from joinleaf.transfer.source import SourceFileError
 from joinleaf.transfer.store import FolderStore, StreamStore
 
@@ -43,17 +44,20 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob(".*"))
 
 
+@pytest.mark.parametrize("kind", DIGESTS)
 def test_every_leaf_of_a_session_gets_the_file_and_is_verified(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, kind: DigestKind
 ) -> None:
     path = make_file(tmp_path / "src", 10 * CHUNK + 7)
     os.utime(path, ns=(5, 1_700_000_000_123_456_789))
     for name in ("a", "b", "c"):
         world.start(name, tmp_path / name)
-    result = world.send(path, leaves=3)
+    result = world.send(path, leaves=3, digest=kind)
     assert result.ok
     assert [leaf.state for leaf in result.leaves] == [LeafState.VERIFIED] * 3
-    assert result.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result.digest_kind == result.as_dict()["digest_kind"] == kind
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result.sha256 == (sha256 if kind == "sha256" else "")
     for name in ("a", "b", "c"):
         copy = tmp_path / name / "big.iso"
         assert copy.read_bytes() == path.read_bytes()
