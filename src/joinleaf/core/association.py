@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from joinleaf.core.keys.gates import SESSION_KEY, AnswererGate, AskerGate, Gate
 from joinleaf.core.leg import LegAction, LegInput, LegMachine, LegState
 from joinleaf.core.outbox import Outbox
 from joinleaf.core.wire.control import (
@@ -39,6 +40,7 @@ from joinleaf.core.wire.frames import (
 )
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.codes import (
+    WSAEACCES,
     WSAECONNABORTED,
     WSAECONNREFUSED,
     WSAECONNRESET,
@@ -63,6 +65,7 @@ __all__ = [
     "QosAgreed",
     "Requested",
     "Withdrawn",
+    "WrongKey",
 ]
 
 SECOND: Final = 1_000_000_000
@@ -100,6 +103,11 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongKey:
+    """The peer has shown a proof of another secret; it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class JoinSucceeded:
     """This end is a member now; the answer is that of the other end (None: it was ours)."""
 
@@ -108,12 +116,16 @@ class JoinSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class JoinFailed:
-    """The join did not come about; ``refused``: because the other side said so."""
+    """The join did not come about; ``refused``: because the other side said so.
+
+    ``hint`` is the way out, where it is another than that of the number.
+    """
 
     code: int
     message: str
     data: bytes = b""
     refused: bool = field(default=False, compare=False)
+    hint: str = field(default="", compare=False)
 
 
 class Data(msgspec.Struct, gc=False):
@@ -170,6 +182,7 @@ Event = (
     Requested
     | Asked
     | Withdrawn
+    | WrongKey
     | JoinSucceeded
     | JoinFailed
     | Data
@@ -188,6 +201,13 @@ _CLOSE_CODES: Final = {
 }
 
 
+_UNANSWERED: Final = frozenset({LegState.CONNECTING, LegState.SECURING, LegState.ASKED})
+
+_GATE_FRAMES: Final = frozenset({Kind.CHALLENGE, Kind.PROOF})
+
+_HINT_COPY: Final = "Copy the join line that the root prints now"
+
+
 class Association:
     """See the module. ``now_ns`` is monotonic; deadlines are of the same clock.
 
@@ -202,10 +222,12 @@ class Association:
         heard_ns: When the peer was last heard.
         reading_ns: Since when this end listens without pause; silence counts from here.
         reason: Why the leg ended.
+        identity: Who the peer is, as far as that has been verified; else ``""``.
     """
 
     __slots__ = (
         "_failure",
+        "_gate",
         "_heard_as_member",
         "_next_beat_ns",
         "asker",
@@ -214,6 +236,7 @@ class Association:
         "deadline_ns",
         "end_data",
         "heard_ns",
+        "identity",
         "local",
         "machine",
         "max_message",
@@ -256,6 +279,8 @@ class Association:
         self._next_beat_ns = now_ns + self.beat_every_ns
         self.reason: EndReason | None = None
         self.end_data = b""
+        self.identity = ""
+        self._gate: Gate | None = None
         self._heard_as_member = False
         self._failure = JoinFailed(WSAECONNREFUSED, "the join request was refused")
 
@@ -276,6 +301,25 @@ class Association:
         self.heard_ns = now_ns
         return self._step(LegInput.CONNECTED)
 
+    def reached(self, now_ns: int) -> list[Event]:
+        """The asker's connection stands; ``secured`` follows, or ``lost``."""
+        self.heard_ns = now_ns
+        return self._step(LegInput.REACHED)
+
+    def secured(self, identity: str, gate: Gate | None, now_ns: int) -> list[Event]:
+        """The connection is encrypted now.
+
+        Args:
+            identity: Whom the peer's certificate names; ``""`` if it has shown none.
+            gate: What stands before the leg until a session key is proved; None: nothing.
+            now_ns: Now.
+        """
+        self.heard_ns = now_ns
+        self.identity, self._gate = identity, gate
+        if isinstance(gate, AnswererGate):
+            self.outbox.push(gate.challenge())
+        return self._step(LegInput.CONNECTED) if self.asker and gate is None else []
+
     def received(self, count: int, now_ns: int) -> Iterator[Event]:
         """``count`` more bytes are in ``reader.buffer()``; exhaust the events at once."""
         self.heard_ns = now_ns
@@ -291,11 +335,11 @@ class Association:
         except RemoteProtocolError as error:
             yield from self.breach(str(error))
 
-    def lost(self, now_ns: int, *, code: int = 0, message: str = "") -> list[Event]:
+    def lost(self, now_ns: int, *, code: int = 0, message: str = "", hint: str = "") -> list[Event]:
         """The connection ended or never came; ``code`` is the system's, as a WSAE number."""
-        if self.machine.state in (LegState.CONNECTING, LegState.ASKED):
+        if self.machine.state in _UNANSWERED:
             refused = "the other side ended the connection without an answer"
-            self._failure = JoinFailed(code or WSAECONNREFUSED, message or refused)
+            self._failure = JoinFailed(code or WSAECONNREFUSED, message or refused, hint=hint)
         return self._end(LegInput.LOST, EndReason.LOST)
 
     # Inputs of the application
@@ -396,7 +440,7 @@ class Association:
         return self.dead_after_ns
 
     def _deadline(self) -> list[Event]:
-        if self.machine.state in (LegState.CONNECTING, LegState.ASKED):
+        if self.machine.state in _UNANSWERED:
             self._failure = JoinFailed(WSAETIMEDOUT, f"{self.peer} did not answer in time")
         if self.machine.state is LegState.ASKED:
             withdrawal = encode(Leave(str(EndReason.WITHDRAWN)))
@@ -415,6 +459,10 @@ class Association:
                 if (frame.kind == Kind.LEAVE)
                 else []
             )
+        if frame.kind in _GATE_FRAMES:
+            return self._gate_frame(frame)
+        if self._gate is not None and not self._gate.proved:
+            self._check_unproved(frame)
         if state is LegState.ACTIVE:
             return self._member_frame(frame)
         if state is LegState.OPENED and frame.kind == Kind.WHO:
@@ -423,18 +471,50 @@ class Association:
             return self._requested(decode(Request, frame.body), frame.kind)
         if state is LegState.ASKED and frame.kind == Kind.ACCEPT:
             return self._accepted(decode(Answer, frame.body), now_ns)
-        if state is LegState.ASKED and frame.kind == Kind.REFUSE:
+        if state in (LegState.ASKED, LegState.SECURING) and frame.kind == Kind.REFUSE:
             refusal = decode(Refusal, frame.body)
             self._failure = JoinFailed(
                 refusal.code or WSAECONNREFUSED,
                 refusal.message or "the join was refused",
                 refusal.data,
                 refused=True,
+                hint=_HINT_COPY if self._gate is not None and not self._gate.proved else "",
             )
             return self._end(LegInput.REFUSED, EndReason.REFUSED)
         if state in (LegState.QUEUED, LegState.OFFERED) and frame.kind == Kind.LEAVE:
             return self._end(LegInput.LEAVE, EndReason.WITHDRAWN)
         raise RemoteProtocolError(f"frame {frame.kind} in state {state.name.lower()}")
+
+    def _check_unproved(self, frame: Frame) -> None:
+        """Nothing is heard before the session key is proved, but what needs no trust."""
+        # Whoever asks for the roster is judged by where it is; a refusal is no answer to trust.
+        harmless = Kind.REFUSE if self.asker else Kind.WHO
+        if frame.kind != harmless:
+            raise RemoteProtocolError(f"frame {frame.kind} before the session key was proved")
+
+    def _gate_frame(self, frame: Frame) -> list[Event]:
+        gate, state, body = self._gate, self.machine.state, bytes(frame.body)
+        if isinstance(gate, AskerGate):
+            if state is LegState.SECURING and frame.kind == Kind.CHALLENGE:
+                self.outbox.push(gate.challenged(body))
+                return self._step(LegInput.CONNECTED)  # the request follows at once
+            if state is LegState.ASKED and frame.kind == Kind.PROOF:
+                if not gate.proof(body):
+                    raise RemoteProtocolError("it does not know the secret of the session key")
+                self.identity = SESSION_KEY
+                return []
+        elif gate is not None and state is LegState.OPENED and frame.kind == Kind.PROOF:
+            return self._judge(gate, body)
+        raise RemoteProtocolError(f"frame {frame.kind} in state {state.name.lower()}")
+
+    def _judge(self, gate: AnswererGate, body: bytes) -> list[Event]:
+        proof = gate.proof(body)
+        if proof is None:
+            refusal = Refusal(WSAEACCES, "the session key is wrong: its secret is another")
+            return [WrongKey(), *self.refuse(refusal)]
+        self.outbox.push(proof)
+        self.identity = SESSION_KEY
+        return []
 
     def _member_frame(self, frame: Frame) -> list[Event]:
         if frame.kind == Kind.LEAVE:

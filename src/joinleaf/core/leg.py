@@ -4,11 +4,13 @@ Whoever opens the connection is the asker, the other end the answerer; that is i
 is the root: a leaf that joins asks, and so does a root that invites. Hence one machine for both
 directions of WSPJoinLeaf (model, section 1.3).
 
-    asker     CONNECTING -> ASKED ------------------> ACTIVE -> ENDING -> ENDED
+    asker     CONNECTING [-> SECURING] -> ASKED ----> ACTIVE -> ENDING -> ENDED
     answerer  OPENED -> QUEUED <-> OFFERED ---------> ACTIVE -> ENDING -> ENDED
 
 What may be trusted: before ACTIVE nothing the peer says has an effect beyond this leg; in ENDING
-everything but the peer's own end is discarded; in ENDED the connection is gone.
+everything but the peer's own end is discarded; in ENDED the connection is gone. SECURING is for
+encrypted legs: nothing is asked, and no connect data is shown, before the peer is known. The
+answerer is in OPENED meanwhile, where a request has no effect before the asker is known.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class LegState(Enum):
     """Where an association is."""
 
     CONNECTING = auto()  # asker: the connection is being made
+    SECURING = auto()  # asker: the connection stands; who the peer is remains to be seen
     ASKED = auto()  # asker: the request is with the peer
     OPENED = auto()  # answerer: somebody connected and has said nothing valid yet
     QUEUED = auto()  # answerer: the request waits for accept
@@ -38,7 +41,8 @@ class LegState(Enum):
 class LegInput(Enum):
     """What can happen to it. The last word says who: the application, the peer, the network."""
 
-    CONNECTED = auto()  # network: the connection stands
+    REACHED = auto()  # network: the connection stands, and is to be made safe first
+    CONNECTED = auto()  # network: the connection stands, and the peer is known as far as asked for
     REQUEST = auto()  # peer: JOIN or INVITE
     QUERY = auto()  # peer: WHO, instead of joining
     OFFER = auto()  # application: accept takes the request up
@@ -81,6 +85,15 @@ _TABLE: Final = {
     (_S.CONNECTING, _I.DEADLINE): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "61"),
     (_S.CONNECTING, _I.CLOSE): Row(_S.ENDED, (_A.DROP,), "74"),
     (_S.CONNECTING, _I.ABORT): Row(_S.ENDED, (_A.DROP,), "74"),
+    (_S.CONNECTING, _I.REACHED): Row(_S.SECURING, (), "design 8"),
+    (_S.SECURING, _I.CONNECTED): Row(_S.ASKED, (_A.SEND_REQUEST,), "1, 2, 12"),
+    (_S.SECURING, _I.REFUSED): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "24, 45"),
+    (_S.SECURING, _I.LOST): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "24, 45"),
+    (_S.SECURING, _I.BAD_BYTES): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "24"),
+    (_S.SECURING, _I.DEADLINE): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "61"),
+    (_S.SECURING, _I.SILENT): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "61"),
+    (_S.SECURING, _I.CLOSE): Row(_S.ENDED, (_A.DROP,), "74"),
+    (_S.SECURING, _I.ABORT): Row(_S.ENDED, (_A.DROP,), "74"),
     (_S.ASKED, _I.ACCEPTED): Row(_S.ACTIVE, (_A.JOINED,), "13, 18, 23"),
     (_S.ASKED, _I.REFUSED): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "24, 45"),
     (_S.ASKED, _I.LOST): Row(_S.ENDED, (_A.JOIN_FAILED, _A.DROP), "24, 45"),

@@ -30,8 +30,11 @@ from joinleaf.core.association import (
     QosAgreed,
     Requested,
     Withdrawn,
+    WrongKey,
 )
 from joinleaf.core.data_plane import Member
+from joinleaf.core.keys.gates import Gate
+from joinleaf.core.keys.guesses import GuessLimiter
 from joinleaf.core.leg import LegState
 from joinleaf.core.wire.control import (
     MAX_CONNECT_DATA,
@@ -233,6 +236,7 @@ class Session(ABC):
         self.counters: dict[str, int] = {}
         self.backlog = settings.backlog
         self._half_open: dict[int, None] = {}
+        self._guesses = GuessLimiter()
         self._now_ns = 0  # of the latest input
         self._scratch = scratch if scratch is not None else memoryview(bytearray(1 << 16))
 
@@ -294,14 +298,33 @@ class Session(ABC):
         """The connection this end asked for stands."""
         self.process(key, self.legs[key].association.connected(now_ns))
 
+    def hears(self, peer: Address, now_ns: int) -> bool:
+        """Whether a new connection from there is taken: not after too many wrong keys."""
+        if self._guesses.heard(peer.host, now_ns):
+            return True
+        self.count("connections_turned_away")
+        return False
+
+    def reached(self, key: int, now_ns: int) -> None:
+        """The connection this end asked for stands, and is now being encrypted."""
+        self.process(key, self.legs[key].association.reached(now_ns))
+
+    def secured(self, key: int, now_ns: int, identity: str, gate: Gate | None) -> None:
+        """The connection is encrypted; see ``Association.secured``."""
+        self._now_ns = now_ns
+        self.process(key, self.legs[key].association.secured(identity, gate, now_ns))
+
     def received(self, key: int, count: int, now_ns: int, wall_ns: int) -> None:
         """``count`` bytes are in the leg's reader; ``wall_ns`` dates what they carry."""
         self._now_ns = now_ns
         self.process(key, self.legs[key].association.received(count, now_ns), wall_ns)
 
-    def lost(self, key: int, now_ns: int, *, code: int = 0, message: str = "") -> None:
+    def lost(
+        self, key: int, now_ns: int, *, code: int = 0, message: str = "", hint: str = ""
+    ) -> None:
         """The leg's connection is gone."""
-        self.process(key, self.legs[key].association.lost(now_ns, code=code, message=message))
+        leg = self.legs[key].association
+        self.process(key, leg.lost(now_ns, code=code, message=message, hint=hint))
 
     def removed(self, key: int) -> None:
         """The owner has given the connection back."""
@@ -332,6 +355,7 @@ class Session(ABC):
             role=JoinRole(request.role),
             name=request.name,
             incarnation=request.incarnation,
+            identity=association.identity,
         )
 
     def defer(self, key: int) -> None:
@@ -425,6 +449,9 @@ class Session(ABC):
                 self.queue.pop(key, None)
                 self.count("joins_withdrawn")
                 self.out.append(RequestGone(key, event.reason))
+            case WrongKey():
+                self.count("keys_wrong")
+                self._guesses.wrong(leg.association.peer.host, self._now_ns)
             case JoinSucceeded():
                 self._joined(key, leg, event.answer)
             case JoinFailed():

@@ -190,6 +190,8 @@ class JoinRequest:
         role: What the asker wants to be.
         name: What the asker calls itself; nothing vouches for it.
         incarnation: Identity of this start of the asker.
+        identity: Who the asker is, as far as that has been verified: ``"session key"``, or the
+            name in its certificate; ``""`` where nothing has been.
     """
 
     peer: Address
@@ -199,6 +201,7 @@ class JoinRequest:
     role: JoinRole = JoinRole.BOTH
     name: str = ""
     incarnation: bytes = b""
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

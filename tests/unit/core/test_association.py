@@ -22,7 +22,10 @@ from joinleaf.core.association import (
     QosAgreed,
     Requested,
     Withdrawn,
+    WrongKey,
 )
+from joinleaf.core.keys.gates import AnswererGate, AskerGate
+from joinleaf.core.keys.session_key import digest_of
 from joinleaf.core.leg import LegState
 from joinleaf.core.wire.control import (
     MAX_CONNECT_DATA,
@@ -46,6 +49,7 @@ from joinleaf.core.wire.frames import (
     data_header,
 )
 from joinleaf.spi.codes import (
+    WSAEACCES,
     WSAECONNABORTED,
     WSAECONNREFUSED,
     WSAECONNRESET,
@@ -77,6 +81,8 @@ BODIES: dict[Kind, bytes] = {
     Kind.WHO: b"",
     Kind.ROSTER: b"",
     Kind.QOS: encode(QosBody.of(QOS) or Leave("none")),
+    Kind.CHALLENGE: b"\1" + bytes(32),
+    Kind.PROOF: bytes(64),
 }
 
 
@@ -125,9 +131,11 @@ def sent(leg: Association) -> list[tuple[int, bytes]]:
 
 def in_state(state: LegState) -> Association:
     """A leg that has come to the state by the shortest way; nothing left to send."""
-    asker = state in (LegState.CONNECTING, LegState.ASKED)
+    asker = state in (LegState.CONNECTING, LegState.SECURING, LegState.ASKED)
     leg = end(asker=asker, request=JOIN if asker else None)
-    if state is LegState.ASKED:
+    if state is LegState.SECURING:
+        leg.reached(0)
+    elif state is LegState.ASKED:
         leg.connected(0)
     elif not asker and state is not LegState.OPENED:
         feed(leg, frame(Kind.JOIN))
@@ -154,6 +162,7 @@ OUTCOMES: dict[tuple[LegState, Kind], tuple[LegState, tuple[type, ...]]] = {
     (S.OPENED, Kind.JOIN): (S.QUEUED, (Requested,)),
     (S.OPENED, Kind.INVITE): (S.QUEUED, (Requested,)),
     (S.OPENED, Kind.WHO): (S.ENDED, (Asked, Dropped)),
+    (S.SECURING, Kind.REFUSE): (S.ENDED, (JoinFailed, Dropped)),
     (S.ASKED, Kind.ACCEPT): (S.ACTIVE, (JoinSucceeded,)),
     (S.ASKED, Kind.REFUSE): (S.ENDED, (JoinFailed, Dropped)),
     (S.QUEUED, Kind.LEAVE): (S.ENDED, (Withdrawn, Dropped)),
@@ -166,6 +175,7 @@ OUTCOMES: dict[tuple[LegState, Kind], tuple[LegState, tuple[type, ...]]] = {
 }
 BREACHES: dict[LegState, tuple[type, ...]] = {
     S.OPENED: (Dropped,),
+    S.SECURING: (JoinFailed, Dropped),
     S.ASKED: (JoinFailed, Dropped),
     S.QUEUED: (Withdrawn, Dropped),
     S.OFFERED: (Withdrawn, Dropped),
@@ -545,3 +555,109 @@ def test_leave_that_is_not_answered_ends_at_the_deadline() -> None:
     leg.tick(5 * SECOND - 1)
     assert leg.state is S.ENDING
     assert leg.tick(5 * SECOND) == [Dropped(flush=False)]
+
+
+# Session keys
+
+SECRET = b"s" * 16
+CERTIFICATE = digest_of(b"certificate")
+
+
+def secured(asker: bool, secret: bytes = SECRET) -> Association:
+    """An end whose connection is encrypted, with the key still to be proved."""
+    leg = end(asker=asker, request=JOIN if asker else None)
+    if asker:
+        leg.reached(0)
+        assert leg.secured("", AskerGate(secret, CERTIFICATE, b"n" * 32), 0) == []
+    else:
+        assert leg.secured("", AnswererGate(secret, CERTIFICATE, b"c" * 32), 0) == []
+    return leg
+
+
+def outgoing(leg: Association) -> bytes:
+    data = b"".join(bytes(part) for part in leg.outbox.head())
+    leg.outbox.sent(len(data))
+    return data
+
+
+def test_the_asker_asks_only_once_it_has_been_challenged_and_is_heard_once_it_has_proved() -> None:
+    asker, answerer = secured(True), secured(False)
+    assert outgoing(asker) == b"", "connect data are not shown to whoever takes the connection"
+    assert feed(asker, outgoing(answerer)) == []
+    assert asker.state is S.ASKED
+    [requested] = feed(answerer, outgoing(asker))
+    assert isinstance(requested, Requested)
+    assert answerer.identity == "session key"
+    answerer.offer()
+    answerer.admit(ANSWER)
+    [joined] = feed(asker, outgoing(answerer))
+    assert isinstance(joined, JoinSucceeded)
+    assert asker.identity == "session key"
+
+
+def test_a_wrong_secret_is_refused_and_told_to_the_owner_before_any_request_is_seen() -> None:
+    asker, answerer = secured(True, b"x" * 16), secured(False)
+    feed(asker, outgoing(answerer))
+    events = feed(answerer, outgoing(asker))  # the request is right behind the proof
+    assert [type(event) for event in events] == [WrongKey, Dropped]
+    assert answerer.request is None
+    assert answerer.identity == ""
+    [failed, _] = feed(asker, outgoing(answerer))
+    assert isinstance(failed, JoinFailed)
+    assert (failed.code, failed.refused) == (WSAEACCES, True)
+    assert "secret" in failed.message
+    assert "join line" in failed.hint
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BEAT, Kind.WHO}))
+def test_nothing_else_is_heard_before_the_proof(kind: Kind) -> None:
+    answerer = secured(False)
+    events = feed(answerer, frame(kind) + frame(Kind.JOIN))
+    assert answerer.state is S.ENDED
+    assert answerer.request is None
+    assert type(events[-1]) is Dropped
+
+
+def test_the_roster_may_be_asked_for_without_the_key() -> None:
+    assert feed(secured(False), frame(Kind.WHO)) == [Asked(), Dropped(flush=True)]
+
+
+@pytest.mark.parametrize("kind", [Kind.ACCEPT, Kind.DATA, Kind.LEAVE])
+def test_an_answer_without_the_proof_is_not_believed(kind: Kind) -> None:
+    asker, answerer = secured(True), secured(False)
+    feed(asker, outgoing(answerer))
+    events = feed(asker, frame(kind))
+    assert [type(event) for event in events] == [JoinFailed, Dropped]
+    assert asker.reason is EndReason.PROTOCOL_ERROR
+
+
+def test_an_answerer_that_proves_something_else_is_not_believed() -> None:
+    asker, answerer = secured(True), secured(False)
+    feed(asker, outgoing(answerer))
+    [failed, _] = feed(asker, control_frame(Kind.PROOF, bytes(32)) + frame(Kind.ACCEPT))
+    assert isinstance(failed, JoinFailed)
+    assert "does not know the secret" in failed.message
+
+
+def test_with_certificates_the_asker_asks_at_once_and_the_name_is_kept() -> None:
+    leg = end(asker=True, request=JOIN)
+    leg.reached(0)
+    leg.secured("root.example", None, 0)
+    assert (leg.state, leg.identity) == (S.ASKED, "root.example")
+    assert [kind for kind, _ in sent(leg)] == [Kind.JOIN]
+
+
+def test_who_goes_silent_while_the_connection_is_made_safe_is_not_waited_for_for_ever() -> None:
+    leg = end(asker=True, request=JOIN)
+    leg.reached(1 * SECOND)
+    assert leg.next_deadline_ns() == 3 * SECOND
+    [failed, _] = leg.tick(3 * SECOND)
+    assert isinstance(failed, JoinFailed)
+    assert failed.code == WSAETIMEDOUT
+
+
+def test_a_join_may_be_given_up_while_the_connection_is_made_safe() -> None:
+    leg = end(asker=True, request=JOIN)
+    leg.reached(0)
+    assert leg.close(EndReason.CANCELLED, b"", 0) == [Dropped(flush=False)]
+    assert sent(leg) == []

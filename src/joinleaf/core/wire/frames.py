@@ -61,6 +61,8 @@ class Kind(IntEnum):
     WHO = 10  # first frame of a query for the roster
     ROSTER = 11
     QOS = 12  # the agreed flow specifications changed
+    CHALLENGE = 20  # over TLS with a session key: first frame of who was connected to
+    PROOF = 21  # the answer to it, and the answer to that
 
 
 class Flag(IntFlag):
