@@ -36,8 +36,11 @@ SEGMENT_MAX: Final = 60_000
 SEGMENT_MIN: Final = 1_180
 """Shortest full symbol: what IPv6 carries everywhere (1,280) less headers and room for tunnels."""
 
-SEND_BUFFER: Final = 1 << 20
-"""Bytes the kernel may hold for the wire: 8 ms at 1 Gbit/s, so that queues stay short."""
+SEND_BUFFER: Final = 1 << 18
+"""Bytes of datagrams the kernel may hold for the wire, and as many of its own: 4 ms at 1 Gbit/s.
+
+More than the interface's queue takes would be lost there, without a word to the sender.
+"""
 
 _HEADERS: Final = 48  # bytes of IPv6 and UDP; for IPv4 too, so that both families cut alike
 _DEFAULT_MTU: Final = 1_500
