@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.providers.rooted_world import (
@@ -19,7 +21,7 @@ from tests.providers.rooted_world import (
 from joinleaf.errors import SpiError
 from joinleaf.spi import codes
 from joinleaf.spi import constants as c
-from joinleaf.spi.provider import DEFER, Accept, EndReason, JoinRequest, JoinRole, Reject
+from joinleaf.spi.provider import DEFER, Accept, Defer, EndReason, JoinRequest, JoinRole, Reject
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
@@ -224,6 +226,30 @@ def test_a_session_dissolved_while_a_request_is_offered_is_told_by_accept(world:
     with pytest.raises(SpiError) as error:
         joined()
     assert error.value.code == codes.WSAECONNREFUSED
+
+
+@pytest.mark.parametrize("invited", [False, True], ids=["leaf asks root", "root asks leaf"])
+@pytest.mark.parametrize("first", [Accept(), Reject(), DEFER], ids=["yes", "no", "later"])
+def test_a_request_that_has_been_answered_is_not_there_to_be_answered_again(
+    world: World, invited: bool, first: Accept | Reject | Defer
+) -> None:
+    root = world.root()
+    asked: Any = world.listener() if invited else root
+    asker: Any = root if invited else world.leaf()
+    asker.start_join_leaf(asked.local_address)
+    taken = asked.take_request(timeout=BOUND)
+    with contextlib.ExitStack() as made:
+        if isinstance(first, Accept):
+            made.callback(taken.answer(first).close, linger=0)
+        else:
+            with pytest.raises(SpiError):
+                taken.answer(first)
+        for again in (Accept(), Reject(), DEFER):
+            with pytest.raises(SpiError) as error:
+                taken.answer(again)
+            assert error.value.code == codes.WSAECONNRESET
+        waiting = asked.statistics()["requests_waiting"]
+        assert waiting == (1 if isinstance(first, Defer) else 0)
 
 
 def test_a_blocking_join_is_cancelled_from_another_thread(world: World) -> None:

@@ -17,7 +17,8 @@ from typing import Final
 
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._leaf import LeafEndpoint
-from joinleaf.providers.rooted._root import LegEndpoint, RootEndpoint
+from joinleaf.providers.rooted._leg import LegEndpoint
+from joinleaf.providers.rooted._root import RootEndpoint
 from joinleaf.providers.rooted._who import query_roster
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEINVAL, spi_error_from_os

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
@@ -171,7 +172,7 @@ class Inbox:
         return batch
 
 
-class EndpointBase:
+class EndpointBase(ABC):
     """Fields and behaviour of every endpoint of a rooted session."""
 
     _takes_requests = True
@@ -215,6 +216,7 @@ class EndpointBase:
         """The agreed flow specifications."""
         return self._qos
 
+    @abstractmethod
     def close(
         self,
         *,
@@ -224,7 +226,6 @@ class EndpointBase:
         reason: EndReason | None = None,
     ) -> None:
         """WSPCloseSocket."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """End every call blocked on this endpoint with WSAEINTR."""
@@ -333,8 +334,9 @@ class EndpointBase:
             return None
         return arrived.batch
 
+    @abstractmethod
     def _is_for_me(self, arrived: Arrived) -> bool:
-        raise NotImplementedError
+        """Whether a batch is for this endpoint, and not for another of the same driver."""
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:
         """WSPRecv."""
@@ -349,8 +351,9 @@ class EndpointBase:
             raise late(timeout, "receive")
         return batch
 
+    @abstractmethod
     def _check_may_receive(self) -> None:
-        raise NotImplementedError
+        """Raise what a receive gets that is not allowed in this state."""
 
     def fileno(self) -> int:
         """Readable whenever something can be received; -1 once closed, or on Windows."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from joinleaf.core.association import JoinFailed
 from joinleaf.core.data_plane import check_may_receive, check_may_send
@@ -34,39 +32,28 @@ from joinleaf.providers.rooted._base import (
     EndpointBase,
     check_disconnect_data,
     close_event,
-    closed_error,
     ended_error,
-    late,
     total_bytes,
 )
-from joinleaf.providers.rooted._root import check_join_arguments
+from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
-    WSAEACCES,
-    WSAEALREADY,
-    WSAECONNREFUSED,
-    WSAECONNRESET,
     WSAEINVAL,
     WSAENOTCONN,
     WSAESHUTDOWN,
-    WSATRY_AGAIN,
 )
 from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.provider import (
     Accept,
     Buffer,
-    Condition,
-    Defer,
     Endpoint,
     EndpointEvent,
     EndReason,
     Joined,
     JoinRequest,
     JoinRole,
-    Reject,
     Roles,
     Settings,
-    TakenRequest,
 )
 from joinleaf.spi.qos import Qos
 from joinleaf.values import IDENTITY_BYTES, Address
@@ -74,8 +61,10 @@ from joinleaf.values import IDENTITY_BYTES, Address
 __all__ = ["LeafEndpoint"]
 
 
-class LeafEndpoint(EndpointBase):
+class LeafEndpoint(ListeningEndpoint):
     """The c_leaf; see the package."""
+
+    _called = "the leaf"
 
     def __init__(self, info: ProtocolInfo, roles: Roles, settings: Settings) -> None:
         self._session = LeafSession(
@@ -86,12 +75,8 @@ class LeafEndpoint(EndpointBase):
         )
         super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
         self._machine = LeafMachine()
-        self._sock: socket.socket | None = None
-        self._local: Address | None = None
         self._peer: Address | None = None
         self._key = 0
-        self._deciding: dict[int, EndReason | None] = {}
-        self._outcome: Joined | SpiError | None = None
 
     @property
     def session_id(self) -> bytes:
@@ -100,22 +85,11 @@ class LeafEndpoint(EndpointBase):
         return facts.session if facts is not None else b""
 
     @property
-    def local_address(self) -> Address:
-        """WSPGetSockName."""
-        if self._local is None:
-            raise SpiError(WSAEINVAL, "the endpoint is not bound", call="local_address")
-        return self._local
-
-    @property
     def peer_address(self) -> Address:
         """WSPGetPeerName: the root."""
         if self._peer is None or self._machine.state not in (LeafState.JOINED, LeafState.BROKEN):
             raise SpiError(WSAENOTCONN, "not joined", call="peer_address")
         return self._peer
-
-    def _check_open(self, call: str) -> None:
-        if self._closed:
-            raise closed_error(call)
 
     # Joining
 
@@ -194,16 +168,6 @@ class LeafEndpoint(EndpointBase):
             now = time.monotonic_ns()
             self._session.close_leg(self._key, EndReason.CANCELLED, b"", now, 0)
 
-    def join_result(self) -> Joined:
-        """Outcome of the last started join."""
-        if self._outcome is None:
-            pending = self._machine.state is LeafState.JOINING
-            code, text = (WSAEALREADY, "still joining") if pending else (WSAEINVAL, "never joined")
-            raise SpiError(code, text, call="join_result")
-        if isinstance(self._outcome, SpiError):
-            raise self._outcome
-        return self._outcome
-
     # Invitations
 
     def listen(self, backlog: int | None = None) -> None:
@@ -219,62 +183,20 @@ class LeafEndpoint(EndpointBase):
             self._driver.listen(self._sock, self._session.backlog)
         self._drop_excess()
 
-    def accept(
-        self, condition: Condition | None = None, *, timeout: float | None = None
-    ) -> Endpoint:
-        """WSPAccept: the member is what is returned; this endpoint goes on listening."""
-        taken = self.take_request(timeout=timeout)
-        try:
-            verdict = condition(taken.request) if condition is not None else Accept()
-        except BaseException:
-            sorry = Reject(message="the leaf could not decide; see its log")
-            with contextlib.suppress(SpiError):
-                taken.answer(sorry)
-            raise
-        return taken.answer(verdict)
+    @property
+    def _listens(self) -> bool:
+        return self._machine.state is LeafState.LISTENING
 
-    def take_request(self, *, timeout: float | None = None) -> TakenRequest:
-        """The first half of WSPAccept."""
-        self._check_open("accept")
-        if self._machine.state is not LeafState.LISTENING:
-            raise SpiError(WSAEINVAL, "listen before accept", call="accept")
-        offered = self._driver.wait_for(self._offer, timeout)
-        if offered is None:
-            raise late(timeout, "accept")
-        key, request = offered
+    @property
+    def _joining(self) -> bool:
+        return self._machine.state is LeafState.JOINING
 
-        def answer(verdict: Accept | Reject | Defer) -> Endpoint:
-            self._driver.catch_up()  # an asker may have withdrawn: the word is in the socket
-            member = self._driver.run(lambda: self._decide(key, verdict))
-            member._driver.start_adopted()
-            return member
+    def _make_accepted(self, key: int, request: JoinRequest, verdict: Accept) -> LeafEndpoint:
+        self._session.admit(key, verdict)
+        return self._make_member(key)
 
-        return TakenRequest(request, answer)
-
-    def _offer(self) -> tuple[int, JoinRequest] | None:
-        self._check_open("accept")
-        offered = self._session.offer()
-        if offered is not None:
-            self._deciding[offered[0]] = None
-        return offered
-
-    def _decide(self, key: int, verdict: Accept | Reject | Defer) -> LeafEndpoint:
-        self._check_open("accept")
-        if (reason := self._deciding.pop(key, None)) is not None:
-            code = WSAECONNRESET if reason is EndReason.LOST else WSAEACCES
-            raise SpiError(code, f"the root is gone: {reason}", call="accept", reason=reason)
-        match verdict:
-            case Defer():
-                self._session.defer(key)
-                raise SpiError(WSATRY_AGAIN, "the invitation is deferred", call="accept")
-            case Reject():
-                self._session.reject(key, verdict)
-                raise SpiError(WSAECONNREFUSED, "rejected by the condition", call="accept")
-            case Accept():
-                self._session.admit(key, verdict)
-                return self._make_member(key)
-        self._session.reject(key, Reject(message="the leaf could not decide"))
-        raise SpiError(WSAEINVAL, f"a condition may not return {verdict!r}", call="accept")
+    def _start_accepted(self, accepted: EndpointBase) -> None:
+        accepted._driver.start_adopted()
 
     def _make_member(self, key: int) -> LeafEndpoint:
         """Move the leg from this listener to an endpoint of its own."""
@@ -293,12 +215,6 @@ class LeafEndpoint(EndpointBase):
 
     # Outputs of the session
 
-    def _dispatch(self, outputs: Iterable[Output]) -> Callbacks:
-        calls: Callbacks = []
-        for output in outputs:
-            calls += self._output(output)
-        return calls
-
     def _output(self, output: Output) -> Callbacks:
         match output:
             case Arrived(_, batch, size):
@@ -306,8 +222,7 @@ class LeafEndpoint(EndpointBase):
             case RequestWaiting():
                 return self._indicate(EndpointEvent(c.FD_ACCEPT))
             case RequestGone(key, reason):
-                if key in self._deciding:
-                    self._deciding[key] = reason
+                self._request_gone(key, reason)
             case LegJoined(key, answer) if answer is not None:
                 return self._joined(key, answer.data)
             case JoinEnded(_, failure):
