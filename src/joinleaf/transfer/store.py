@@ -27,6 +27,10 @@ __all__ = ["FolderStore", "Store", "StreamStore", "clean_partials"]
 
 _MAX_OPEN: Final = 16
 """Files held open for writing. Orderly arrival needs one, a few late leaves' worth a few more."""
+_JOURNAL_ROOM: Final = 1 << 20
+"""Given back to a full disk for the journal: several thousand ranges, and whatever the file system
+rounds it up to."""
+_FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NAME_IN_PART: Final = 50
 """Characters of a name kept in a partial file's, at most 4 bytes each: within 255 with the rest."""
 _PART: Final = re.compile(r"^\..{0,50}\.(?P<id>[0-9a-f]{16})(-\d+)?\.(part|journal|journal\.new)$")
@@ -114,6 +118,7 @@ class FolderStore:
         self._open: dict[int, int] = {}  # file index -> descriptor, least recently opened first
         self._found: set[int] = set()  # files whose final name existed, with the right size
         self._begun: set[int] = set()  # files that have a partial file
+        self._unsaved: RangeSet | None = None  # what the journal had no room to say
 
     @property
     def place(self) -> bytes:
@@ -180,10 +185,35 @@ class FolderStore:
     def checkpoint(self, have: RangeSet) -> None:
         """Write the journal."""
         assert self._journal is not None
-        self._journal.save(have)
+        try:
+            self._journal.save(have)
+        except OSError as error:
+            self._unsaved = have.copy() if error.errno in _FULL else None
+            raise
+        self._unsaved = None
+
+    def _make_room(self, have: RangeSet) -> None:
+        """Give back the end of what was written last, so that the journal can be written.
+
+        Else a disk that has run full would cost all that came since the journal before.
+        """
+        assert self._manifest is not None
+        layout, freed = Layout(self._manifest), 0
+        for index in reversed(self._open):
+            if index not in self._begun or freed >= _JOURNAL_ROOM:
+                continue
+            start, size = layout.span(index)[0], os.fstat(self._open[index]).st_size
+            kept = max(0, size - (_JOURNAL_ROOM - freed))
+            os.ftruncate(self._open[index], kept)
+            have.remove(start + kept, start + size)
+            freed += size - kept
 
     def close(self, *, complete: bool) -> None:
         """Close all files; without ``complete`` partial files and journal stay."""
+        if self._unsaved is not None and not complete and self._journal is not None:
+            with suppress(OSError):
+                self._make_room(self._unsaved)
+                self._journal.save(self._unsaved)
         for index in list(self._open):
             self._release(index)
         if complete and self._journal is not None:
