@@ -268,3 +268,50 @@ def test_no_color_takes_the_colours_away(start: Start, image: Path, tmp_path: Pa
         assert (sender.end(), leaf.end()) == (0, 0)
         assert bool(colour.search(sender.text)) is coloured
         assert leaf.text == ""  # quiet
+
+
+def test_what_is_left_out_is_said_before_anybody_has_joined(start: Start, tmp_path: Path) -> None:
+    source = tmp_path / "tree"
+    source.mkdir()
+    (source / "a").write_text("a")
+    (source / "link").symlink_to("a")
+    os.mkfifo(source / "pipe")
+    sender = start("send", source, *LOCAL)
+    sender.wait_for(r"notice: tree/pipe: not a regular file; left out")
+    leaf = start("receive", sender.address(), "--to", tmp_path / "to")
+    assert (sender.end(), leaf.end()) == (0, 0)
+    assert sender.stderr.count("tree/link: a symbolic link; left out") == 1
+    assert "2 entries left out, as said above" in sender.stderr
+    alone = start("send", source, "--json", "--max-wait", "0", *LOCAL)
+    alone.end()
+    (told,) = alone.events("left_out")
+    assert told["notices"] == alone.summary()["notices"]
+    assert len(told["notices"]) == 2
+
+
+@pytest.mark.parametrize("where", ["/proc", "/proc/1/fd"])
+def test_a_place_where_no_file_can_be_made_is_found_out_before_joining(
+    start: Start, where: str
+) -> None:
+    if not os.path.isdir(where):
+        pytest.skip("there is no such place here")
+    leaf = start("receive", "jl://127.0.0.1:1", "--to", where)
+    assert leaf.end() == 1
+    assert f"{where}: files cannot be made there" in leaf.stderr
+    assert "waiting" not in leaf.stderr
+
+
+def test_receive_clean_removes_what_dead_runs_left_of_the_same_name(
+    start: Start, image: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "to"
+    folder.mkdir()
+    dead = [folder / f".image.bin.{'0' * 16}.{end}" for end in ("part", "journal")]
+    other = folder / f".other.bin.{'0' * 16}.part"
+    for path in (*dead, other):
+        path.write_bytes(b"of a run that is over")
+    sender = start("send", image, *LOCAL)
+    leaf = start("receive", sender.address(), "--to", folder, "--clean")
+    assert (sender.end(), leaf.end()) == (0, 0)
+    assert not any(path.exists() for path in dead)
+    assert other.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Any, Final
@@ -81,6 +82,14 @@ def receive(
             "--overwrite", envvar="JOINLEAF_OVERWRITE", help="Replace files that are there."
         ),
     ] = False,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean",
+            envvar="JOINLEAF_CLEAN",
+            help="First remove what interrupted runs left of earlier objects of this name.",
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option("--name", envvar="JOINLEAF_NAME", help="Keep it under this name instead."),
@@ -126,6 +135,7 @@ def receive(
             to=to,
             name=name,
             overwrite=overwrite,
+            clean=clean,
             own_name=own_name,
             interface=interface,
             max_bytes=None if max_size is None else parse_size(max_size),
@@ -150,6 +160,7 @@ class _Receiving:
     to: str
     name: str | None
     overwrite: bool
+    clean: bool
     own_name: str | None
     interface: str | None
     max_bytes: int | None
@@ -182,8 +193,13 @@ class _Receiving:
         if self.to == "-":
             return sys.stdout.buffer
         os.makedirs(self.to, exist_ok=True)  # found out now rather than once it has begun
-        if not os.access(self.to, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "cannot be written to", self.to)
+        try:
+            # Really tried: of a place like /proc, or a read-only mount, permissions say nothing.
+            with tempfile.TemporaryFile(dir=self.to, prefix=".joinleaf-"):
+                pass
+        except OSError as error:
+            number, why = error.errno or errno.EACCES, error.strerror or "not possible"
+            raise OSError(number, f"files cannot be made there: {why}", self.to) from error
         return self.to
 
     def _receive(
@@ -203,6 +219,7 @@ class _Receiving:
                 destination,
                 name=self.name,
                 overwrite=self.overwrite,
+                clean=self.clean,
                 max_bytes=self.max_bytes,
                 timeout=self._left(),
                 on_progress=show,

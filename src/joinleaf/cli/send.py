@@ -190,6 +190,7 @@ class Sending:
             _tell_events(talk, root)
             view.show(progress)
 
+        view.leaves_out(source.notices)
         with stop.gently(), view, _start_key(use_keys) as key:
             result = send_object(
                 RootSide(root),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from rich.cells import cell_len
@@ -21,6 +22,7 @@ __all__ = ["SendView"]
 
 _LINE_EVERY_S: Final = 5.0  # between plain lines of progress
 _EVENT_EVERY_S: Final = 0.5  # between JSON lines of progress
+_NOTICES: Final = 10  # said one by one; the rest is counted
 _ROWS_KEPT_FREE: Final = 6  # of the terminal's height, for everything but leaves
 
 _STYLES: Final = {
@@ -53,6 +55,15 @@ class SendView:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+
+    def leaves_out(self, notices: Sequence[str]) -> None:
+        """Before anything is sent: what of the source nobody will get, and why."""
+        for notice in notices[:_NOTICES]:
+            self._talk.say(f"notice: {units.clean(notice)}", "yellow")
+        if (more := len(notices) - _NOTICES) > 0:
+            self._talk.say(f"notice: {more} more like these", "yellow")
+        if notices:
+            self._talk.event("left_out", notices=list(notices))
 
     def show(self, progress: SendProgress) -> None:
         """Bring the picture up to date."""
@@ -105,10 +116,9 @@ class SendView:
         self._live.stop()
         if not self._talk.talks or not result.leaves:
             return
-        for notice in result.notices[:10]:
-            self._talk.say(f"notice: {units.clean(notice)}", "yellow")
-        if len(result.notices) > 10:
-            self._talk.say(f"notice: {len(result.notices) - 10} more like these", "yellow")
+        if result.notices:
+            what = units.count(len(result.notices), "entry", "entries")
+            self._talk.say(f"notice: {what} left out, as said above", "yellow")
         for failure in result.failures[:10]:
             self._talk.say(f"{units.clean(failure.path)}: {failure.reason}", "red")
         who = aligned([(units.clean(one.name or "unnamed"), one.address) for one in result.leaves])

@@ -61,6 +61,7 @@ class Leaf(Session):
         *,
         name: str | None = None,
         overwrite: bool = False,
+        clean: bool = False,
         max_bytes: int | None = None,
         timeout: float | None = None,
         cancel: Flag | None = None,
@@ -75,6 +76,7 @@ class Leaf(Session):
             destination: A folder, or a binary stream.
             name: Instead of the object's own name.
             overwrite: Replace files that exist.
+            clean: Remove what interrupted runs have left of other objects of the same name.
             max_bytes: Take no more than this many bytes.
             timeout: Longest wait for the offer in seconds; None: as long as it takes.
             cancel: Cuts it short when set; what has arrived is kept for a resumption.
@@ -92,6 +94,7 @@ class Leaf(Session):
             destination,
             name=name,
             overwrite=overwrite,
+            clean=clean,
             max_bytes=max_bytes,
             timeout=timeout,
             cancel=cancel,
