@@ -118,6 +118,20 @@ def test_a_train_arrives_with_the_size_of_its_segments(
 
 
 @needs_trains
+def test_headers_are_taken_out_whatever_the_shape_of_the_train(
+    sender: GroupSender, receiver: GroupReceiver
+) -> None:
+    for segment, size in ((1452, 42 * 1452), (1452, 3 * 1452 - 900), (1180, 2 * 1180), (1452, 99)):
+        data = os.urandom(size)
+        assert sender.send(data, segment)
+        (received, told) = hear(receiver, size)[0]
+        assert received == data
+        pieces = [data[at : at + told] for at in range(0, size, told)]
+        expected = b"".join(piece[16:] for piece in pieces)
+        assert receiver.strip(size, told, len(pieces)) == expected
+
+
+@needs_trains
 def test_trains_of_changing_segment_sizes_are_cut_as_asked(
     sender: GroupSender, receiver: GroupReceiver
 ) -> None:
