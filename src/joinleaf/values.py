@@ -105,7 +105,7 @@ class SessionAddress:
         address: Host or group, and port.
         source: The one sender of an ``ssm`` session, else ``""``.
         options: What follows the question mark, each name once.
-        key: What follows the hash mark: a session key, never logged.
+        key: What follows the hash mark: a session key or shared secret, never logged.
     """
 
     scheme: str
@@ -129,26 +129,27 @@ class SessionAddress:
         """
         if isinstance(text, SessionAddress):
             return text
+        shown = text.partition("#")[0]  # an error must not show the key
         if "://" not in text:
             raise ValueError(
-                f"{text!r} is no session address: write scheme://host:port, for example "
+                f"{shown!r} is no session address: write scheme://host:port, for example "
                 "jl://127.0.0.1:7400 or udp://239.255.10.1:5000"
             )
         try:
             parts = urlsplit(text)
         except ValueError as error:
-            raise ValueError(f"{text!r} is no session address: {error}") from None
+            raise ValueError(f"{shown!r} is no session address: {error}") from None
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         options = dict(pairs)
         if len(options) != len(pairs):
-            raise ValueError(f"{text!r}: an option is given twice")
+            raise ValueError(f"{shown!r}: an option is given twice")
         source, at, where = parts.netloc.rpartition("@")
         if parts.path.strip("/"):
-            raise ValueError(f"{text!r}: nothing may follow the port but ?options and #key")
+            raise ValueError(f"{shown!r}: nothing may follow the port but ?options and #key")
         if parts.scheme == "mem":
             address = Address(where)
             if not where:
-                raise ValueError(f"{text!r}: a mem session needs a name, mem://name")
+                raise ValueError(f"{shown!r}: a mem session needs a name, mem://name")
         else:
             address = Address.parse(where)
         return cls(

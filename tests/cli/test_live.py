@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 from typing import TYPE_CHECKING
 
@@ -153,3 +154,28 @@ def test_protocols_lists_every_scheme_with_its_flags(start: Start) -> None:
     assert "MULTIPOINT_CONTROL_PLANE" in rooted["flags"]
     for one in entries:
         assert one["name"] in listing.stdout.decode()
+
+
+def test_sealed_multicast_needs_nothing_but_the_address_and_never_shows_its_key(
+    start: Start,
+) -> None:
+    key = secrets.token_urlsafe(32)
+    where = {"JOINLEAF_ADDRESS": f"udp://239.255.66.4:34001#{key}"}
+    listener = start("leaf", "--interface", "lo", "-vv", environment=where)
+    listener.wait_for("joined udp://239.255.66.4:34001")
+    with joinleaf.join("udp://239.255.66.4:34001", interface="lo") as stranger:
+        stranger.send(b"in the clear")
+        speaker = start(
+            "leaf", "--interface", "lo", "--role", "sender", "-vv", environment=where, stdin=True
+        )
+        speaker.type("sealed\n")
+        speaker.end_input()
+        assert speaker.end() == 0
+        listener.wait_for("sealed\n")
+        listener.wait_for("datagrams that are not sealed arrive and are dropped")
+        listener.signal()
+        assert listener.end() == 130
+        heard = [stranger.receive(timeout=10).data for _ in range(2)]
+    assert listener.stdout == b"sealed\n"
+    assert b"sealed" not in heard[1]
+    assert key not in listener.text + speaker.text

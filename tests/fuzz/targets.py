@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+from joinleaf.core.keys.group import GroupKeys, KeyFact, LeafKeys
+from joinleaf.core.reliability.seams import SpoiledError
 from joinleaf.core.wire.control import (
     Answer,
     Leave,
@@ -22,6 +25,7 @@ from joinleaf.core.wire.control import (
 )
 from joinleaf.core.wire.data import pack, unpack
 from joinleaf.core.wire.frames import DATA_PREFIX, FrameReader
+from joinleaf.core.wire.sealed import DatagramOpener, DatagramSealer, SharedKey
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.qos import parse_rate, parse_size
 from joinleaf.values import Address, SessionAddress
@@ -152,6 +156,62 @@ def rate(data: bytes) -> None:
         assert value >= least
 
 
+SEALED_AT_NS: Final = 1_700_000_000_000_000_000
+SEALED_MESSAGES: Final = [b"message %d" % number for number in range(4)]
+
+
+def sealed_datagrams() -> list[bytes]:
+    """The only datagrams that are authentic for ``sealed``; the corpus is made of them."""
+    sealer = DatagramSealer(SharedKey(bytes(32), b"fuzz"), lambda: bytes(range(16)))
+    sealer.begin(SEALED_AT_NS)
+    return [sealer.seal(message) for message in SEALED_MESSAGES]
+
+
+def sealed(data: bytes) -> None:
+    """Of any datagrams only authentic ones come through, each once, and each one is counted.
+
+    A datagram is as long as the two bytes in front of it say.
+    """
+    datagrams, at = list[bytes](), 0
+    while at + 2 <= len(data):
+        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+        datagrams.append(data[at + 2 : end])
+        at = end
+    opener = DatagramOpener(SharedKey(bytes(32), b"fuzz"), senders_kept=2)
+    messages = opener.open_run(datagrams, SEALED_AT_NS)
+    assert set(messages) <= set(SEALED_MESSAGES)
+    assert len(set(messages)) == len(messages) == opener.opened
+    refused = opener.plain + opener.other_key + opener.forged
+    refused += opener.replayed + opener.stale + opener.crowded
+    assert refused + opener.opened == len(datagrams)
+    assert len(opener._senders) <= 1
+
+
+def group_keys(data: bytes) -> None:
+    """A KEY body or RemoteProtocolError; a sealed body is authentic, waits for its key or spoiled.
+
+    The first bytes are kind (or count), epoch and unit.
+    """
+    root = GroupKeys(bytes(32), 7)
+    authentic = (root.seal(1, 2, b"unit"), root.seal_control(4, 1, b"sync"))
+    leaf = LeafKeys(root.fact(), 7)
+    if len(data) > 3:
+        kind, epoch, unit, body = data[0], data[1], data[2], memoryview(data)[3:]
+        attempts: list[Callable[[], bytes | None]] = [
+            lambda: leaf.open(epoch, unit, kind, body),
+            lambda: leaf.open_control(kind, epoch, unit, body),
+        ]
+        for attempt in attempts:
+            with suppress(SpoiledError):
+                assert body in authentic if attempt() is not None else 2 <= epoch <= 128
+    try:
+        fact = KeyFact.parse(data)
+    except RemoteProtocolError:
+        return
+    assert fact.body() == data
+    assert leaf.learn(fact) == (fact.epoch != 1)
+
+
 def transfer(data: bytes) -> None:
     """A transfer message or RemoteProtocolError; a control message encodes to itself."""
     wire = import_module("joinleaf.transfer.wire")
@@ -172,5 +232,7 @@ TARGETS: Final[dict[str, Target]] = {
     "invited": invited,
     "address": address,
     "rate": rate,
+    "sealed": sealed,
+    "group_keys": group_keys,
     **({"transfer": transfer} if find_spec("joinleaf.transfer.wire") else {}),
 }

@@ -25,7 +25,8 @@ def leaf(
         str,
         typer.Argument(
             envvar="JOINLEAF_ADDRESS",
-            help="jl://host:port, udp://group:port or ssm://source@group:port.",
+            help="jl://host:port, udp://group:port or ssm://source@group:port; the last two "
+            "with #key, sealed.",
         ),
     ] = f"jl://127.0.0.1:{DEFAULT_PORT}",
     raw: options.Raw = False,

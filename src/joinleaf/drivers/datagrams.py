@@ -31,16 +31,29 @@ class DatagramReader:
         sock: The socket.
         wanted: Says for the host part of a sender's address whether to deliver what it sent; asked
             once a run.
+        opened: Gives the messages that a run of datagrams holds, at a time in UNIX nanoseconds;
+            None: every datagram is a message.
+
+    Attributes:
+        pending: What has been read and not fetched; no batch in it is empty.
+        dropped: Datagrams that were not wanted.
     """
 
-    __slots__ = ("_senders", "_sock", "_wanted", "dropped", "pending")
+    __slots__ = ("_opened", "_runs", "_senders", "_sock", "_wanted", "dropped", "pending")
 
-    def __init__(self, sock: socket.socket, wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        wanted: Callable[[str], bool],
+        opened: Callable[[list[bytes], int], list[bytes]] | None = None,
+    ) -> None:
         self._sock = sock
         self._wanted = wanted
+        self._opened = opened
+        self._runs: list[Batch] = []
         self._senders: dict[Any, Address] = {}
         self.pending: deque[Batch] = deque()
-        self.dropped = 0  # datagrams that were not wanted
+        self.dropped = 0
 
     def drain(self, limit: int = DRAIN_LIMIT) -> None:
         """Move up to ``limit`` datagrams into ``pending``; never waits.
@@ -48,6 +61,24 @@ class DatagramReader:
         Raises:
             OSError: The socket is closed or broken; what was read before is in ``pending``.
         """
+        try:
+            self._read(limit)
+        finally:
+            runs, self._runs = self._runs, []
+            if self._opened is not None:
+                runs = self._open(runs, self._opened)
+            self.pending.extend(runs)
+
+    @staticmethod
+    def _open(runs: list[Batch], opened: Callable[[list[bytes], int], list[bytes]]) -> list[Batch]:
+        batches = []
+        for run in runs:
+            messages = opened(run.messages, run.time_ns)
+            if messages:
+                batches.append(Batch(messages, run.sender, run.sequence, run.time_ns))
+        return batches
+
+    def _read(self, limit: int) -> None:
         recvfrom = self._sock.recvfrom
         last: Any = None
         run: list[bytes] | None = None
@@ -72,7 +103,7 @@ class DatagramReader:
         if not self._wanted(sender.host):
             return None
         run: list[bytes] = []
-        self.pending.append(Batch(run, sender, -1, time.time_ns()))
+        self._runs.append(Batch(run, sender, -1, time.time_ns()))
         return run
 
     def _remember(self, origin: Any) -> Address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
@@ -37,7 +37,7 @@ class DatagramWriter:
         self._revive = revive
         self.destination: tuple[str | int, ...] = ()
 
-    def send_all(self, messages: Sequence[Buffer], timeout: float | None, mark: int) -> None:
+    def send_all(self, messages: Iterable[Buffer], timeout: float | None, mark: int) -> None:
         """A datagram for each message.
 
         Args:

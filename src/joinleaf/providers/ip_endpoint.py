@@ -38,6 +38,7 @@ from joinleaf.providers import ip_options
 from joinleaf.providers.ip_binding import Binding, as_ip
 from joinleaf.providers.ip_checks import check_join
 from joinleaf.providers.ip_indications import Indications
+from joinleaf.providers.ip_sealing import Sealing
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEADDRNOTAVAIL,
@@ -103,8 +104,10 @@ class IpMulticastEndpoint:
         settings: Settings,
         *,
         unique_port: bool = False,
+        sealing: Sealing | None = None,
     ) -> None:
-        self._info = info
+        self._info = info if sealing is None else sealing.entry(info)
+        self._sealing = sealing
         self._roles = roles
         self._settings = settings
         self._version = 4 if info.address_family == c.AF_INET else 6
@@ -123,7 +126,9 @@ class IpMulticastEndpoint:
         self._machine = NonrootedLeafMachine()
         self._waiter = Waiter()
         self._own = OwnAddresses()
-        self._reader = DatagramReader(self._sock, self._wants)
+        self._reader = DatagramReader(
+            self._sock, self._wants, None if sealing is None else sealing.open_run
+        )
         self._writer = DatagramWriter(self._sock, self._waiter, self._revive_interface)
         self._loopback = settings.loopback
         self._binding = Binding(self._sock, self._version, unique_port=unique_port)
@@ -190,7 +195,8 @@ class IpMulticastEndpoint:
 
     def statistics(self) -> Mapping[str, int]:
         """Counters: messages and bytes sent and received, drops by reason, memberships."""
-        return {**self._counts, "messages_filtered": self._reader.dropped}
+        refused = {} if self._sealing is None else self._sealing.statistics()
+        return {**self._counts, "messages_filtered": self._reader.dropped, **refused}
 
     # ---- control plane
 
@@ -496,6 +502,8 @@ class IpMulticastEndpoint:
             self._machine.handle(_I.JOIN if listens else _I.JOIN_SENDER, call="join_leaf")
             try:
                 check_join(self._version, address, caller_data, qos, role)
+                if self._sealing is not None:
+                    self._sealing.check_session(address)
                 self._check_role(role)
                 self._enter(address, role, listens)
             except SpiError as error:
@@ -629,8 +637,10 @@ class IpMulticastEndpoint:
         timeout: float | None,
         mark: int,
     ) -> None:
+        sealing = self._sealing
+        datagrams = messages if sealing is None else sealing.seal(messages, time.time_ns())
         try:
-            writer.send_all(messages, timeout, mark)
+            writer.send_all(datagrams, timeout, mark)
         except SpiError as error:
             if error.code == WSAEWOULDBLOCK:
                 self._indications.arm_write()

@@ -3,8 +3,12 @@
 Any other multicast program can take part: a message is a datagram, nothing is added. So nothing is
 numbered, told apart or repaired either, and nobody learns of members that come and go.
 
+With a key, ``udp://group:port#key``, datagrams are sealed instead: joinleaf programs that know the
+key take part, and nobody else (``ip_sealing``).
+
 Address options: ``interface=`` name, index or address; ``hops=`` 0 to 255; ``loopback=`` on or
-off; ``bind=`` session (default) or unique: the port of a receiver that is not bound.
+off; ``bind=`` session (default) or unique: the port of a receiver that is not bound; ``fresh=``
+seconds, with a key: by how much clocks may differ.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from joinleaf.core.wire.sealed import FRESH_S
 from joinleaf.drivers import multicast
 from joinleaf.drivers.interfaces import IpAddress
 from joinleaf.errors import SpiError
 from joinleaf.providers.ip_endpoint import IpMulticastEndpoint
+from joinleaf.providers.ip_sealing import MAX_FRESH_S, Sealing, check_sealable
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEINVAL
 from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
@@ -53,7 +59,8 @@ class IpMulticastProvider:
         """The entry of the group's family.
 
         Raises:
-            ValueError: The group is not written as a number, or an option is unknown or wrong.
+            ValueError: The group is not written as a number, an option is unknown or wrong, or the
+                key is too easy to guess.
         """
         ip = address.address.ip
         if ip is None:
@@ -82,6 +89,7 @@ class IpMulticastProvider:
             roles,
             options.over(settings or Settings()),
             unique_port=options.unique_port,
+            sealing=options.sealing(address),
         )
 
 
@@ -123,9 +131,10 @@ class AddressOptions:
         loopback: Whether senders of this host are heard; None: as set.
         unique_port: Whether a receiver that is not bound gets a port of its own.
         source: The one sender of a source-specific session; None: not stated.
+        fresh_s: By how many seconds clocks may differ in a sealed session.
     """
 
-    __slots__ = ("hops", "interface", "loopback", "source", "unique_port")
+    __slots__ = ("fresh_s", "hops", "interface", "loopback", "source", "unique_port")
 
     def __init__(self) -> None:
         self.interface: str | None = None
@@ -133,34 +142,44 @@ class AddressOptions:
         self.loopback: bool | None = None
         self.unique_port = False
         self.source: IpAddress | None = None
+        self.fresh_s = FRESH_S
 
     @classmethod
     def parse(cls, address: SessionAddress | None) -> AddressOptions:
         """Read the options of a session address.
 
         Raises:
-            ValueError: An option is unknown, or its value is not one it can have.
+            ValueError: An option is unknown, or its value is not one it can have; or the key is
+                too easy to guess.
         """
         made = cls()
         if address is None:
             return made
+        check_sealable(address)
         for name, value in address.options.items():
             if name == "interface" and value:
                 made.interface = value
-            elif name == "hops" and value.isascii() and value.isdigit() and int(value) <= 255:
+            elif name == "hops" and _is_number(value, 0, 255):
                 made.hops = int(value)
             elif name == "loopback" and value in ("on", "off"):
                 made.loopback = value == "on"
             elif name == "bind" and value in ("session", "unique"):
                 made.unique_port = value == "unique"
+            elif name == "fresh" and address.key and _is_number(value, 1, MAX_FRESH_S):
+                made.fresh_s = int(value)
             else:
                 raise ValueError(
                     f"{address}: {name}={value} is not understood; there are interface=NAME, "
-                    "hops=0 to 255, loopback=on or off, bind=session or unique"
+                    "hops=0 to 255, loopback=on or off, bind=session or unique, and with a #key "
+                    "fresh=SECONDS"
                 )
         if address.source:
             made.source = ipaddress.ip_address(address.source)
         return made
+
+    def sealing(self, address: SessionAddress | None) -> Sealing | None:
+        """What seals the session; None where the address has no key."""
+        return Sealing(address, self.fresh_s) if address is not None and address.key else None
 
     def over(self, settings: Settings) -> Settings:
         """The settings, with what the address says in their place."""
@@ -170,3 +189,7 @@ class AddressOptions:
             hops=settings.hops if self.hops is None else self.hops,
             loopback=settings.loopback if self.loopback is None else self.loopback,
         )
+
+
+def _is_number(text: str, least: int, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most

@@ -8,6 +8,8 @@ taxonomy for which Winsock's documents know no example.
   host's, and hears nothing. It has no membership. ``JL_RECEIVER_ONLY`` is refused.
 * A d_leaf receives, with ``JL_BOTH`` too; sending and ``JL_SENDER_ONLY`` are refused.
 
+With a key, ``ssm://source@group:port#key``, datagrams are sealed (``ip_sealing``).
+
 Refusals are WSAEOPNOTSUPP, as for every rooted data plane (model, section 10.2).
 """
 
@@ -21,6 +23,7 @@ from joinleaf.drivers.interfaces import IpAddress, find_interface
 from joinleaf.errors import SpiError
 from joinleaf.providers.ip_endpoint import IpMulticastEndpoint
 from joinleaf.providers.ip_multicast import UDP_FLAGS, AddressOptions, check_roles, ip_entries
+from joinleaf.providers.ip_sealing import Sealing
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEADDRNOTAVAIL, WSAEAFNOSUPPORT, WSAEOPNOTSUPP
 from joinleaf.spi.protocol_info import ProtocolInfo
@@ -80,6 +83,7 @@ class SourceSpecificProvider:
             options.over(settings or Settings()),
             unique_port=options.unique_port,
             source=options.source,
+            sealing=options.sealing(address),
         )
 
 
@@ -94,8 +98,9 @@ class SourceSpecificEndpoint(IpMulticastEndpoint):
         *,
         unique_port: bool = False,
         source: IpAddress | None = None,
+        sealing: Sealing | None = None,
     ) -> None:
-        super().__init__(info, roles, settings, unique_port=unique_port)
+        super().__init__(info, roles, settings, unique_port=unique_port, sealing=sealing)
         self._speaker = source
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:

@@ -56,8 +56,8 @@ def join(
     """Join a session.
 
     Args:
-        address: ``udp://group:port``, ``ssm://source@group:port``, ``jl://host:port``,
-            ``mem://name``, or what a plug-in serves.
+        address: ``udp://group:port``, ``ssm://source@group:port`` (both with ``#key`` sealed),
+            ``jl://host:port``, ``mem://name``, or what a plug-in serves.
         data: Connect data for the root, at most 64 KiB; not on plain multicast.
         qos: Flow specifications; one FlowSpec stands for every direction the role has.
         role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
