@@ -81,6 +81,12 @@ BODIES: dict[Kind, bytes] = {
     Kind.WHO: b"",
     Kind.ROSTER: b"",
     Kind.QOS: encode(QosBody.of(QOS) or Leave("none")),
+    Kind.REPORT: bytes(36),
+    Kind.START: bytes(24),
+    Kind.STOP: bytes(8),
+    Kind.SKIP: bytes(8),
+    Kind.KEY: bytes(64),
+    Kind.UNIT_REPAIR: bytes(64),
     Kind.CHALLENGE: b"\1" + bytes(32),
     Kind.PROOF: bytes(64),
 }

@@ -61,6 +61,12 @@ class Kind(IntEnum):
     WHO = 10  # first frame of a query for the roster
     ROSTER = 11
     QOS = 12  # the agreed flow specifications changed
+    REPORT = 13  # leaf to root: how far the leaf is in the multicast stream, and what it lacks
+    START = 14  # root to leaf: the group serves it from this unit on
+    STOP = 15  # root to leaf: its leg serves it again
+    SKIP = 16  # root to leaf: units it will not get
+    KEY = 17  # root to leaf: the group key of an epoch
+    UNIT_REPAIR = 18  # root to leaf: symbols of a unit
     CHALLENGE = 20  # over TLS with a session key: first frame of who was connected to
     PROOF = 21  # the answer to it, and the answer to that
 
@@ -79,8 +85,18 @@ RAW: Final = int(Flag.RAW)
 SIDE: Final = int(Flag.SIDE)
 DIRECT: Final = int(Flag.DIRECT)
 
-_CONTROL: Final = frozenset(Kind) - {Kind.DATA}
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
+_BOUNDS: Final = {
+    **dict.fromkeys(_KINDS, MAX_CONTROL_BODY),
+    int(Kind.REPORT): 1024,  # 64 entries
+    int(Kind.START): 64,
+    int(Kind.STOP): 64,
+    int(Kind.SKIP): 64,
+    int(Kind.KEY): 256,
+    int(Kind.UNIT_REPAIR): 66_000,  # one unit
+}
+"""Longest body of each kind but DATA that a reader takes."""
+
 _KNOWN_FLAGS: Final = 7
 
 
@@ -228,7 +244,7 @@ class FrameReader:
         if kind == DATA:
             if flags & ~_KNOWN_FLAGS or not DATA_PREFIX.size <= size <= self.max_body:
                 raise RemoteProtocolError(f"a data body of {size} bytes, flags {flags:#x}")
-        elif flags or size > MAX_CONTROL_BODY:
+        elif flags or size > _BOUNDS[kind]:
             raise RemoteProtocolError(f"a control body of {size} bytes, flags {flags:#x}")
         return size, kind, flags
 

@@ -1,0 +1,693 @@
+"""A leaf's end of the multicast stream, sans-I/O: trains in, units in order and reports out.
+
+The way of a unit without losses is short on purpose: the headers of a coalesced train are compared
+as two columns (every index, and the low byte of every unit number), because a network may reorder
+before the kernel coalesces; then one join, and it is ready. Whatever is not that takes the long
+way: runs of symbols are gathered per unit, and holes are reported.
+
+Three positions tell where the stream is:
+
+    _next     the unit to deliver next; all before it have been (or will not be: SKIP)
+    _expect   the next symbol the root has not sent as far as we know (unit * 64 + index); what is
+              missing before it is a hole
+    _told     the holes before this position have been reported
+
+A hole is reported after a short time for the network to reorder, and a random backoff that the
+root sets, so that the repair of what one leaf reported first spares the others their reports. It
+is reported again every ``repeat``; the root decides what to send again. Nothing is believed
+because a datagram says so: numbers far off are dropped, and what contradicts itself or does not
+authenticate is asked for over the leg, where only the root can answer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from joinleaf.core.reliability.partial import Partial, full
+from joinleaf.core.reliability.seams import Opener, SpoiledError
+from joinleaf.core.wire.reports import (
+    BY_LEG,
+    MAX_ENTRIES,
+    NO_UNIT,
+    Report,
+    Timing,
+    decode_sync,
+    decode_unit_repair,
+    report_frame,
+)
+from joinleaf.core.wire.units import (
+    ALL,
+    DATA,
+    HEADER,
+    HEADER_SIZE,
+    INDICES,
+    MAX_SYMBOLS,
+    POLL,
+    PROBE,
+    REPAIR,
+    SYNC,
+    UNIT_OVERHEAD,
+    strip,
+)
+from joinleaf.errors import RemoteProtocolError
+
+__all__ = ["StreamReceiver"]
+
+MAX_AHEAD: Final = 8192
+"""Units beyond the next one that are looked at: the sender keeps no more (sender.MAX_UNITS)."""
+
+MAX_INTERVAL_NS: Final = 1_000_000_000
+MAX_BACKOFF_NS: Final = 1_000_000_000
+MAX_REPEAT_NS: Final = 2_000_000_000
+"""Bounds on what a SYNC may tell: without keys anybody on the network can send one."""
+
+KEY_WAIT_NS: Final = 1_000_000_000
+"""How long a unit may wait for the key of its epoch before it is asked for over the leg: KEY
+frames are on the leg before the first unit of their epoch is on the group."""
+
+_U64: Final = (1 << 64) - 1
+_LOW: Final = tuple(bytes([value]) * MAX_SYMBOLS for value in range(256))
+_DEFAULT_TIMING: Final = Timing(0, 0, 10_000, 1)
+
+
+class StreamReceiver:
+    """In-order units from the group. Starts listening; ``start`` says from where on it counts.
+
+    Args:
+        tag: The session's, as ACCEPT told it.
+        window_bytes: What may be held, ready and out of order, UNIT_OVERHEAD per unit included.
+        opener: Opens sealed units; None: only cleartext is taken.
+        report_every_bytes: Report after so many bytes; default a quarter of the window.
+        reorder_ns: How long a hole may be mere reordering.
+        backoff_seed: Any number, different for each leaf: what its backoffs are drawn from.
+        probe: The nonce that a PROBE carries.
+
+    Attributes:
+        ready: Units in order that ``take`` has not fetched.
+        backlog: Bytes the owner has taken and its application has not: they count against the
+            window. Set it freely; call ``window_opened`` when it shrinks.
+        probe_heard: Whether multicast reaches this leaf.
+        counters: What was dropped or mended, by reason.
+    """
+
+    __slots__ = (
+        "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
+        "_gap_is_new", "_held", "_held_bytes", "_last_report_ns", "_listening", "_next", "_opener",
+        "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial", "_tag",
+        "_timing", "_told", "_window", "backlog", "counters", "probe_heard", "ready",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        tag: int,
+        window_bytes: int,
+        opener: Opener | None = None,
+        report_every_bytes: int | None = None,
+        reorder_ns: int = 250_000,
+        backoff_seed: int = 0,
+        probe: bytes = b"",
+    ) -> None:
+        self._tag = tag
+        self._window = window_bytes
+        self._opener = opener
+        self._every = report_every_bytes or max(1, window_bytes // 4)
+        self._reorder_ns = reorder_ns
+        self._seed = backoff_seed & _U64
+        self._drawn = 0
+        self._probe = probe
+        self._timing = _DEFAULT_TIMING
+        self._listening = True
+        self._next = 0
+        self._expect = 0
+        self._told = 0
+        self._held: dict[int, Partial] = {}
+        self._held_bytes = 0
+        self.ready: list[bytes] = []
+        self._ready_bytes = 0
+        self.backlog = 0
+        self._advertised = window_bytes
+        self._fresh = 0  # bytes since the last report
+        self._echo, self._echo_ns, self._serial = NO_UNIT, 0, -1
+        self._gap_due: int | None = None
+        self._gap_is_new = False  # it is due for a hole that has not been reported yet
+        self._report_due: int | None = None
+        self._last_report_ns = -MAX_INTERVAL_NS
+        self.probe_heard = False
+        self.counters = dict.fromkeys(
+            (
+                "strangers", "malformed", "duplicates", "beyond_window", "repaired",
+                "spoiled", "conflicts", "by_leg", "reports", "skipped_units",
+            ),
+            0,
+        )  # fmt: skip
+
+    # What the leg brings
+
+    def start(self, unit: int, timing: Timing | None = None) -> None:
+        """START: deliver from ``unit`` on; what was held of it is used, what is before dropped.
+
+        Raises:
+            RemoteProtocolError: It has started already.
+        """
+        if not self._listening:
+            raise RemoteProtocolError("a second START")
+        self._listening = False
+        if timing is not None:
+            self._timing = timing
+        self._move_to(unit)
+        self._report_due = 0
+
+    def stop(self, unit: int) -> None:
+        """STOP: nothing more comes by the group; all before ``unit`` has been delivered.
+
+        Raises:
+            RemoteProtocolError: Something before it has not.
+        """
+        if self._listening or unit != self._next:
+            raise RemoteProtocolError(f"STOP at unit {unit}, but the next is {self._next}")
+        self._listening = True
+        self._drop_below(NO_UNIT)
+        self._gap_due = self._report_due = None
+
+    def skip(self, unit: int) -> None:
+        """SKIP: go on with ``unit``; what has not been delivered of those before never will.
+
+        Raises:
+            RemoteProtocolError: Not started, or it goes back.
+        """
+        if self._listening or unit < self._next:
+            raise RemoteProtocolError(f"SKIP to unit {unit}")
+        self.counters["skipped_units"] += unit - self._next
+        self._move_to(unit)
+        self._report_due = 0
+
+    def handle_unit_repair(self, body: memoryview, now_ns: int) -> None:
+        """Symbols that came over the leg, from the root and nobody else.
+
+        Raises:
+            RemoteProtocolError: Malformed, or it does not authenticate even so.
+        """
+        repair = decode_unit_repair(body)
+        unit = repair.unit
+        if unit < self._next or unit - self._next >= MAX_AHEAD or self._listening:
+            self.counters["duplicates"] += 1
+            return
+        self.counters["by_leg"] += 1
+        partial = self._held.get(unit)
+        if partial is None or partial.by_leg or not self._fits_repair(partial, repair.symbols):
+            self._forget(unit)
+            partial = self._hold(unit, repair.epoch, repair.symbols, now_ns)
+        if partial.complete:
+            return
+        self._add_repair(partial, repair.bitmap, repair.symbol, repair.payload)
+        if self._finish(partial, now_ns) and partial.by_leg:
+            raise RemoteProtocolError(f"unit {unit} is spoiled even over the leg")
+        self._after(now_ns)
+
+    def keys_changed(self, now_ns: int) -> None:
+        """A KEY has come: try the units that waited for one."""
+        for partial in list(self._held.values()):
+            if partial.sealed is not None:
+                self._unseal(partial, partial.sealed, now_ns)
+        self._after(now_ns)
+
+    # What the group brings
+
+    def handle_train(self, view: memoryview, segment: int, now_ns: int) -> None:
+        """One received datagram, or several that the kernel has coalesced. Never raises.
+
+        Args:
+            view: What was received; not kept.
+            segment: Length of each datagram in it but the last, which may be shorter; the length
+                of ``view`` if it is one datagram.
+            now_ns: Now.
+        """
+        size = len(view)
+        if size <= HEADER_SIZE or segment <= HEADER_SIZE:
+            self.counters["malformed"] += 1
+            return
+        tag, kind, epoch, index, count, unit = HEADER.unpack_from(view)
+        if (
+            unit == self._next
+            and not self._held
+            and not index
+            and tag == self._tag
+            and kind & 0x7F == DATA
+            and (count - 1) * segment + HEADER_SIZE < size <= count * segment
+            and not self._listening
+            and self._ready_bytes <= self._window
+            and (
+                count == 1
+                or (
+                    view[6::segment] == INDICES[:count]
+                    and view[15::segment] == _LOW[unit & 255][:count]
+                )
+            )
+            and self._deliver_whole(strip(view, segment, count), epoch, unit, count)
+        ):
+            self._next = unit = unit + 1
+            if self._expect < unit << 6:
+                self._expect = unit << 6
+                self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
+            self._fresh += size
+            if kind == POLL or self._fresh >= self._every:
+                self._want_report(now_ns)
+            return
+        self._handle_symbols(view, segment, now_ns)
+
+    def _deliver_whole(self, payload: bytes, epoch: int, unit: int, count: int) -> bool:
+        """Deliver the next unit; False: it needs the long way."""
+        if self._opener is not None:
+            if not epoch:
+                return False
+            try:
+                opened = self._opener.open(epoch, unit, count, payload)
+            except SpoiledError:
+                return False
+            if opened is None:
+                return False
+            payload = opened
+        elif epoch:
+            return False
+        self.ready.append(payload)
+        self._ready_bytes += len(payload) + UNIT_OVERHEAD
+        return True
+
+    def _handle_symbols(self, view: memoryview, segment: int, now_ns: int) -> None:
+        """The long way: run by run."""
+        size = len(view)
+        offset = 0
+        while size - offset > HEADER_SIZE:
+            header = HEADER.unpack_from(view, offset)
+            tag, kind = header[0], header[1] & 0x7F
+            symbols = 1
+            if tag != self._tag:
+                self.counters["strangers"] += 1
+            elif kind in (DATA, REPAIR):
+                symbols = self._handle_run(view[offset:], segment, header, now_ns)
+            else:
+                self._handle_other(kind, header, view[offset : offset + segment], now_ns)
+            offset += symbols * segment
+        self._after(now_ns)
+
+    def _handle_run(
+        self,
+        view: memoryview,
+        segment: int,
+        header: tuple[int, int, int, int, int, int],
+        now_ns: int,
+    ) -> int:
+        """Symbols of one unit in their order; how many there are."""
+        _, kind, epoch, index, count, unit = header
+        symbols = min(count - index, -(-len(view) // segment))
+        if symbols < 1 or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
+            self.counters["malformed"] += 1
+            return 1
+        if symbols > 1 and not (
+            (symbols - 1) * segment + HEADER_SIZE < len(view)
+            and view[6::segment][:symbols] == INDICES[index : index + symbols]
+            and view[15::segment][:symbols] == _LOW[unit & 255][:symbols]
+        ):
+            symbols = 1
+        view = view[: symbols * segment]
+        partial = self._room_for(unit, epoch, count, len(view), now_ns)
+        if partial is not None:
+            self._place(partial, view, segment, index, symbols, now_ns)
+        if kind != REPAIR and self._near(unit):
+            self._advance(unit, index, symbols, count, now_ns)
+            if kind == POLL and index + symbols == count:
+                self._want_report(now_ns)
+        return symbols
+
+    def _near(self, unit: int) -> bool:
+        return not self._listening and 0 <= unit - self._next < MAX_AHEAD
+
+    def _room_for(
+        self, unit: int, epoch: int, count: int, size: int, now_ns: int
+    ) -> Partial | None:
+        """Where symbols of this unit go; None: they are not wanted."""
+        partial = self._held.get(unit)
+        if partial is not None and not partial.complete:
+            return partial
+        if partial is not None or (unit < self._next and not self._listening):
+            self.counters["duplicates"] += 1
+            return None
+        over = self._held_bytes + size + UNIT_OVERHEAD > self._window
+        if self._listening:
+            # What START names is ahead of us: what came first is the least likely to be wanted.
+            while over and self._held:
+                self._forget(min(self._held))
+                over = self._held_bytes + size + UNIT_OVERHEAD > self._window
+        elif unit != self._next:
+            over |= unit - self._next >= MAX_AHEAD
+        else:
+            over = self._ready_bytes > self._window  # the stream must go on, but not without end
+        if over:
+            self.counters["beyond_window"] += 1
+            return None
+        return self._hold(unit, epoch, count, now_ns)
+
+    def _hold(self, unit: int, epoch: int, count: int, now_ns: int) -> Partial:
+        partial = self._held[unit] = Partial(unit, epoch, count, now_ns)
+        self._held_bytes += UNIT_OVERHEAD
+        return partial
+
+    def _forget(self, unit: int) -> None:
+        partial = self._held.pop(unit, None)
+        if partial is not None:
+            self._held_bytes -= partial.size + UNIT_OVERHEAD
+
+    def _place(
+        self,
+        partial: Partial,
+        view: memoryview,
+        segment: int,
+        index: int,
+        symbols: int,
+        now_ns: int,
+    ) -> None:
+        _, _, epoch, _, count, unit = HEADER.unpack_from(view)
+        symbol = min(segment, len(view)) - HEADER_SIZE
+        if partial.by_leg:
+            self.counters["spoiled"] += symbols
+            return
+        if not partial.fits(epoch, count, index, symbols, symbol):
+            self.counters["conflicts"] += 1
+            self._distrust(partial)
+            return
+        before = partial.size
+        fresh = partial.add(index, symbols, symbol, strip(view, segment, symbols))
+        self._held_bytes += partial.size - before
+        self._fresh += (partial.size - before) + fresh * HEADER_SIZE
+        self.counters["duplicates"] += symbols - fresh
+        if fresh and unit << 6 | index < self._expect:
+            self.counters["repaired"] += fresh
+        self._finish(partial, now_ns)
+
+    def _distrust(self, partial: Partial) -> None:
+        """Drop what has come of a unit; from now on only the leg is believed."""
+        self._held_bytes -= partial.size
+        partial.size = partial.mask = 0
+        partial.chunks.clear()
+        partial.sealed = None
+        partial.by_leg = True
+        if not self._listening:
+            self._expect = max(self._expect, (partial.unit + 1) << 6)
+            self._gap_due = 0
+
+    def _finish(self, partial: Partial, now_ns: int) -> bool:
+        """Open a unit if it is whole; whether it was."""
+        whole = partial.joined()
+        if whole is None:
+            return False
+        if self._opener is None:
+            partial.payload = whole
+        else:
+            self._unseal(partial, whole, now_ns)
+        return True
+
+    def _unseal(self, partial: Partial, sealed: bytes, now_ns: int) -> None:
+        assert self._opener is not None
+        try:
+            partial.payload = self._opener.open(partial.epoch, partial.unit, partial.count, sealed)
+        except SpoiledError:
+            self.counters["spoiled"] += 1
+            self._distrust(partial)
+            return
+        if partial.payload is not None:
+            partial.sealed = None
+        elif partial.sealed is None:
+            partial.sealed, partial.since_ns = sealed, now_ns
+
+    @staticmethod
+    def _fits_repair(partial: Partial, count: int) -> bool:
+        return partial.complete or partial.count == count
+
+    def _add_repair(self, partial: Partial, bitmap: int, symbol: int, payload: memoryview) -> None:
+        before = partial.size
+        if bitmap == full(partial.count):
+            partial.mask = 0
+            partial.chunks.clear()
+            partial.size = 0
+            partial.add(0, partial.count, symbol, bytes(payload))
+        else:
+            position = 0
+            for index in range(partial.count):
+                if bitmap >> index & 1:
+                    partial.add(index, 1, symbol, bytes(payload[position : position + symbol]))
+                    position += symbol
+        self._held_bytes += partial.size - before
+
+    # Order
+
+    def _advance(self, unit: int, index: int, symbols: int, count: int, now_ns: int) -> None:
+        """The root has sent up to here; what it skipped on the way is a hole."""
+        position = unit << 6 | index
+        if position > self._expect:
+            self._hole(now_ns)
+        last = (unit + 1) << 6 if index + symbols == count else position + symbols
+        if last > self._expect:
+            if unit << 6 >= self._expect:
+                self._echo, self._echo_ns, self._serial = unit, now_ns, -1
+            self._expect = last
+
+    def _hole(self, now_ns: int) -> None:
+        if not self._gap_is_new:
+            due = now_ns + self._reorder_ns + self._backoff_ns()
+            self._gap_due = due if self._gap_due is None else min(due, self._gap_due)
+            self._gap_is_new = True
+
+    def _after(self, now_ns: int) -> None:
+        """Deliver what is in order now; see whether anything is missing."""
+        if self._listening:
+            return
+        held = self._held
+        while (partial := held.get(self._next)) is not None and partial.payload is not None:
+            self.ready.append(partial.payload)
+            self._ready_bytes += len(partial.payload) + UNIT_OVERHEAD
+            self._forget(self._next)
+            self._next += 1
+        if self._expect < self._next << 6:
+            self._expect = self._next << 6
+        if not self._has_hole():
+            self._gap_due = None
+            self._gap_is_new = False
+        if self._fresh >= self._every:
+            self._want_report(now_ns)
+
+    def _has_hole(self) -> bool:
+        """Whether a symbol before ``_expect`` is missing."""
+        if self._expect <= self._next << 6:
+            return False
+        partial = self._held.get(self._next)
+        if partial is None or partial.by_leg:
+            return True
+        if partial.complete:  # it waits for its key, and something behind it may be missing
+            return bool(self._entries(self._expect))
+        if self._expect >= (self._next + 1) << 6:
+            return True
+        return bool(full(self._expect & 63) & ~partial.mask)
+
+    def _move_to(self, unit: int) -> None:
+        self._next = unit
+        self._drop_below(unit)
+        self._expect = max(self._expect, unit << 6)
+        self._gap_due, self._gap_is_new = None, False
+        for held in self._held.values():
+            top = held.mask.bit_length()
+            whole = held.complete or held.by_leg or top == held.count
+            last = (held.unit + 1) << 6 if whole else held.unit << 6 | top
+            self._expect = max(self._expect, last)
+        self._after(self._last_report_ns)
+        if self._has_hole():
+            self._gap_due, self._gap_is_new = 0, True
+
+    def _drop_below(self, unit: int) -> None:
+        for number in [number for number in self._held if number < unit]:
+            self._forget(number)
+
+    def take(self) -> list[bytes]:
+        """The units in order since the last call; their bytes no longer count here."""
+        ready, self.ready = self.ready, []
+        self._ready_bytes = 0
+        self.window_opened()
+        return ready
+
+    def window_opened(self) -> None:
+        """``backlog`` has shrunk: tell the root if it thinks there is little room."""
+        window = self._free()
+        if self._advertised <= self._window // 2 and window - self._advertised >= self._window // 4:
+            self._report_due = 0
+
+    def _free(self) -> int:
+        free = self._window - self._ready_bytes - self.backlog
+        # A window too small for any unit is none: the root would wait for a part of it for ever.
+        return free if free >= self._window // 8 else 0
+
+    # SYNC and PROBE
+
+    def _handle_other(
+        self,
+        kind: int,
+        header: tuple[int, int, int, int, int, int],
+        symbol: memoryview,
+        now_ns: int,
+    ) -> None:
+        if kind not in (SYNC, PROBE):
+            self.counters["malformed"] += 1
+            return
+        _, _, epoch, _, serial, unit = header
+        body = self._open_control(kind, epoch, unit, symbol[HEADER_SIZE:])
+        if body is None:
+            self.counters["malformed"] += 1
+        elif kind == PROBE:
+            self._handle_probe(body)
+        elif not self._listening:
+            self._handle_sync(body, serial, unit, now_ns)
+
+    def _open_control(self, kind: int, epoch: int, unit: int, body: memoryview) -> bytes | None:
+        if self._opener is None:
+            return bytes(body) if not epoch else None
+        try:
+            return self._opener.open_control(kind, epoch, unit, body) if epoch else None
+        except SpoiledError:
+            return None
+
+    def _handle_probe(self, body: bytes) -> None:
+        if body == self._probe and not self.probe_heard:
+            self.probe_heard = True
+            self._report_due = 0
+
+    def _handle_sync(self, body: bytes, serial: int, unit: int, now_ns: int) -> None:
+        timing = decode_sync(body)
+        if timing is None or unit - self._next > MAX_AHEAD:
+            self.counters["malformed"] += 1
+            return
+        self._timing = timing
+        if unit << 6 > self._expect:
+            self._expect = unit << 6
+            self._hole(now_ns)
+        self._echo, self._echo_ns, self._serial = unit, now_ns, serial
+        self._want_report(now_ns)
+
+    # Reports
+
+    def _backoff_ns(self) -> int:
+        """How long this leaf waits before it reports a hole.
+
+        Source:
+            RFC 5401, section 3.2 (truncated exponential): few of many draw a short time.
+        """
+        limit = min(self._timing.backoff_us * 1000, MAX_BACKOFF_NS)
+        if not limit:
+            return 0
+        rate = math.log(max(1, self._timing.leaves)) + 1
+        grown = math.exp(rate) - 1
+        return int(limit / rate * math.log1p(self._uniform() * grown))
+
+    def _uniform(self) -> float:
+        """A draw from [0, 1): splitmix64 of the seed, so that a replay is exact."""
+        self._drawn += 1
+        value = (self._seed + self._drawn * 0x9E3779B97F4A7C15) & _U64
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _U64
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _U64
+        return ((value ^ (value >> 31)) >> 11) / (1 << 53)
+
+    def _interval_ns(self) -> int:
+        return min(self._timing.interval_us * 1000, MAX_INTERVAL_NS)
+
+    def _want_report(self, now_ns: int) -> None:
+        """Report soon; many leaves that are asked at once spread over the interval."""
+        if self._report_due is None:
+            interval = self._interval_ns()
+            spread = int(self._uniform() * interval) if self._timing.leaves > 1 else 0
+            self._report_due = max(now_ns + spread, self._last_report_ns + interval)
+
+    def next_deadline_ns(self) -> int | None:
+        """When to call ``poll_report`` or ``tick`` next; None: nothing is due."""
+        dues = [due for due in (self._report_due, self._gap_due) if due is not None]
+        due = max(min(dues), self._last_report_ns + self._interval_ns()) if dues else None
+        keyless = self._keyless_due()
+        return due if keyless is None else keyless if due is None else min(due, keyless)
+
+    def _keyless_due(self) -> int | None:
+        if self._opener is None or self._listening or not self._held:
+            return None
+        partial = self._held.get(self._next)
+        if partial is None or partial.sealed is None:
+            return None
+        return partial.since_ns + KEY_WAIT_NS
+
+    def tick(self, now_ns: int) -> None:
+        """A deadline has passed: give up waiting for a key that does not come."""
+        due = self._keyless_due()
+        if due is not None and now_ns >= due:
+            self._distrust(self._held[self._next])
+
+    def poll_report(self, now_ns: int) -> bytes | None:
+        """The REPORT frame that is due, to go on the leg; None: not yet."""
+        gap_due, report_due = self._gap_due, self._report_due
+        if gap_due is None and report_due is None:
+            return None
+        if now_ns < self._last_report_ns + self._interval_ns():
+            return None
+        mature = gap_due is not None and now_ns >= gap_due
+        if not mature and (report_due is None or now_ns < report_due):
+            return None
+        if mature:
+            self._told = self._expect
+            self._gap_is_new = False
+            repeat = min(self._timing.repeat_us * 1000, MAX_REPEAT_NS)
+            self._gap_due = now_ns + max(repeat, self._reorder_ns)
+        return self._report(now_ns)
+
+    def _report(self, now_ns: int) -> bytes:
+        self._report_due = None
+        self._last_report_ns = now_ns
+        self._fresh = 0
+        self._advertised = window = self._free()
+        self.counters["reports"] += 1
+        if self._listening:
+            return report_frame(Report(0, 0, NO_UNIT, 0, window, self.probe_heard, False, 0, ()))
+        delay_us = min((now_ns - self._echo_ns) // 1000, 0xFFFFFFFF)
+        return report_frame(
+            Report(
+                self._next, -(-self._expect // 64), self._echo, max(0, delay_us), window,
+                self.probe_heard, self._serial >= 0, max(0, self._serial),
+                self._entries(self._told),
+            )
+        )  # fmt: skip
+
+    def _entries(self, limit: int) -> list[tuple[int, int, int, int]]:
+        """What is missing before the position ``limit``, oldest first."""
+        entries: list[tuple[int, int, int, int]] = []
+        first, run = 0, 0  # of units of which nothing has come
+        for unit in range(self._next, -(-limit // 64)):
+            partial = self._held.get(unit)
+            if partial is None:
+                first, run = (first, run + 1) if run else (unit - self._next, 1)
+                continue
+            if run:
+                entries.append((first, run, 0, ALL))
+                run = 0
+            missing = self._missing(partial, limit)
+            if missing:
+                entries.append((unit - self._next, 1, BY_LEG * partial.by_leg, missing))
+            if len(entries) >= MAX_ENTRIES:
+                return entries[:MAX_ENTRIES]
+        if run:
+            entries.append((first, run, 0, ALL))
+        return entries
+
+    @staticmethod
+    def _missing(partial: Partial, limit: int) -> int:
+        if partial.by_leg:
+            return ALL
+        if partial.complete:
+            return 0
+        known = full(partial.count)
+        if partial.unit == limit >> 6:
+            known &= full(limit & 63)
+        return known & ~partial.mask

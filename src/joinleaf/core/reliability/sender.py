@@ -1,0 +1,705 @@
+"""The root's end of the multicast stream, sans-I/O: batches in, trains out, reports in.
+
+A batch is cut into units when it begins; their wire images are made one by one when they may
+leave, and kept until every leaf served by the group has acknowledged them. Three limits hold the
+stream back, whichever is nearest: the window of the sender (memory), of congestion control, and of
+each leaf (what it can hold beyond its acknowledgement). Offsets count bytes on the wire and
+UNIT_OVERHEAD per unit since the stream began, so that all of them are one comparison.
+
+Order of what leaves: repairs (everybody's window waits for them), new units, SYNC. A SYNC tells
+how far the stream is, while something is unacknowledged and nothing else was sent for a while:
+a train whose end was lost is noticed by nobody else.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from joinleaf.core.reliability.repairs import Losses
+from joinleaf.core.reliability.seams import Congestion, Pacer, Sealer
+from joinleaf.core.wire.frames import HEADER as FRAME_HEADER
+from joinleaf.core.wire.reports import (
+    BY_LEG,
+    NO_UNIT,
+    Report,
+    Timing,
+    decode_report,
+    skip_frame,
+    start_frame,
+    stop_frame,
+    sync_body,
+    unit_repair_frame,
+)
+from joinleaf.core.wire.units import (
+    ALL,
+    DATA,
+    HEADER,
+    HEADER_SIZE,
+    POLL,
+    PROBE,
+    REPAIR,
+    SYNC,
+    UNIT_OVERHEAD,
+    Layout,
+    strip,
+    write_unit,
+)
+from joinleaf.errors import RemoteProtocolError
+from joinleaf.spi.provider import Buffer
+
+__all__ = ["StreamSender", "Train"]
+
+MAX_UNITS: Final = 8192
+"""Units kept at a time: what a receiver looks ahead (receiver.MAX_AHEAD)."""
+
+INITIAL_RTT_NS: Final = 5_000_000
+MIN_RTT_NS: Final = 200_000
+MAX_RTT_NS: Final = 1_000_000_000
+RTT_DECAY: Final = 32
+"""The slowest leaf's round trip counts: it grows at once and shrinks by this part per report."""
+
+REPORT_COST_NS: Final = 20_000
+"""What a report costs the root. Leaves report no oftener than all of them together could be served
+in the time: a thousand leaves every 20 ms."""
+
+SUPPRESS_FROM: Final = 5
+"""Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root."""
+
+MAX_SYNC_NS: Final = 500_000_000
+"""Longest time between two SYNCs while something is unacknowledged."""
+
+STALL_NS: Final = 1_000_000_000
+"""A leaf that acknowledges nothing for so long, though units flow, has lost the group."""
+
+POLLS_PER_WINDOW: Final = 4
+"""Reports are asked for so often per window, so that the sender need not stand still for them."""
+
+
+class Train(NamedTuple):
+    """What one kernel call sends: datagrams of ``segment`` bytes, the last may be shorter."""
+
+    buffer: bytes
+    segment: int
+    unit: int
+
+
+class _Unit:
+    __slots__ = ("count", "end", "epoch", "image", "sent_ns", "size")
+
+    def __init__(self, image: bytes, epoch: int, count: int) -> None:
+        self.image = image
+        self.epoch = epoch
+        self.count = count
+        self.size = len(image) + UNIT_OVERHEAD
+        self.end = 0  # offset in the stream behind it
+        self.sent_ns = 0
+
+
+class _Leaf:
+    __slots__ = (
+        "ack", "aside", "bit", "key", "limit", "lost", "progress_ns", "symbols", "window",
+    )  # fmt: skip
+
+    def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
+        self.key = key
+        self.bit = bit  # as a bitmap, in the ledger of losses
+        self.ack = ack
+        self.window = window
+        self.limit = 0  # offset up to which it can take the stream
+        self.progress_ns = now_ns
+        self.symbols = 0  # sent when it reported last
+        self.lost: dict[int, int] = {}  # unit -> bitmap, as it reported last
+        self.aside = False  # skipped, and waited for no longer until it has room
+
+
+class StreamSender:
+    """One stream to all leaves that are served by the group. No two threads at a time.
+
+    Args:
+        layout: How units are cut.
+        tag: The session's.
+        window_bytes: Most that is kept unacknowledged, UNIT_OVERHEAD per unit included.
+        sealer: Seals units; None: cleartext, epoch 0.
+        congestion: Limits what is under way; None: only the windows do.
+        pacer: Limits the rate; None: nothing does. It may be exchanged at any time.
+
+    Attributes:
+        next_unit: The unit the next batch begins with.
+        counters: What has happened, for the metrics.
+    """
+
+    __slots__ = (
+        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_first_pending",
+        "_group_rtt_ns", "_kept", "_last_sent_ns", "_layout", "_leaves", "_leg", "_limits",
+        "_losses", "_pending", "_pending_bytes", "_poll_at", "_rtt_known", "_sealer", "_sent",
+        "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
+        "_window", "counters", "next_unit", "pacer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        tag: int,
+        window_bytes: int = 4 << 20,
+        sealer: Sealer | None = None,
+        congestion: Congestion | None = None,
+        pacer: Pacer | None = None,
+    ) -> None:
+        self._layout = layout
+        self._tag = tag
+        self._window = window_bytes
+        self._sealer = sealer
+        self._capacity = layout.unit_bytes - (sealer.overhead if sealer else 0)
+        self._congestion = congestion
+        self.pacer = pacer
+        self.next_unit = 0
+        self._pending: deque[list[Buffer]] = deque()  # parts of units not transmitted yet
+        self._pending_bytes = 0
+        self._built: dict[int, _Unit] = {}  # of those, the ones that already have an image
+        self._kept: dict[int, _Unit] = {}
+        self._base = 0  # oldest unit that is kept
+        self._sent = 0  # next unit to transmit for the first time
+        self._acked = 0  # offset before _base
+        self._sent_bytes = 0  # offset before _sent
+        self._sent_symbols = 0
+        self._poll_at = 0  # offset from which on the next unit asks for reports
+        self._leaves: dict[int, _Leaf] = {}
+        self._at: dict[int, int] = {}  # ack -> how many leaves are there
+        self._bits: list[int] = []  # free ones
+        self._limits: list[tuple[int, int]] = []  # heap of (limit, key), some outdated
+        self._losses = Losses()
+        self._leg: deque[tuple[int, bytes]] = deque()
+        self._group_rtt_ns = INITIAL_RTT_NS
+        self._rtt_known = False
+        self._last_sent_ns = 0
+        self._serial = 0
+        self._sync_due: int | None = None
+        self._sync_ns = 0  # time to the next SYNC if nothing changes
+        self._sync_times: dict[int, int] = {}
+        self.counters = dict.fromkeys(
+            (
+                "units", "bytes", "repaired_symbols", "repair_trains", "repair_bytes",
+                "leg_repairs", "syncs", "reports", "stale_reports", "reported_symbols",
+                "demoted", "skipped",
+            ),
+            0,
+        )  # fmt: skip
+
+    # What is sent
+
+    def begin(self, buffers: Sequence[Buffer], size: int) -> int:
+        """Queue a batch of whole frames. It begins a new unit.
+
+        Args:
+            buffers: Frames, each in one or several buffers. Borrowed until everything has been
+                polled; call ``own`` before the caller may change them.
+            size: Sum of their lengths in bytes.
+
+        Returns:
+            The batch's first unit. With no leaf nothing is queued.
+        """
+        first = self.next_unit
+        if not size or not self._at:
+            return first
+        if len(buffers) == 1 and size <= self._capacity:
+            self._pending.append([buffers[0]])
+            self.next_unit = first + 1
+        else:
+            units = _cut(buffers, self._capacity)
+            self._pending.extend(units)
+            self.next_unit = first + len(units)
+        self._pending_bytes += size
+        return first
+
+    def own(self) -> None:
+        """Copy what waits of others' memory: the caller of a send may reuse it now."""
+        self._pending = deque([bytes(_joined(parts))] for parts in self._pending)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether nothing waits to be transmitted for the first time."""
+        return not self._pending
+
+    def poll_transmit(self, now_ns: int) -> Train | None:
+        """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
+        if self._losses.size:
+            train = self._repair(now_ns)
+            if train is not None:
+                return train
+        if self._pending and self._may_send(now_ns):
+            return self._transmit(now_ns)
+        if self._sync_due is not None and now_ns >= self._sync_due:
+            return self._sync(now_ns)
+        return None
+
+    def _may_send(self, now_ns: int) -> bool:
+        flying = self._sent_bytes - self._acked
+        if flying and (flying + self._next_size() > self._room() or len(self._kept) >= MAX_UNITS):
+            return False
+        limit = self._limit()
+        if limit is not None and self._sent_bytes + self._next_size() > limit:
+            return False
+        pacer = self.pacer
+        return pacer is None or not pacer.delay_ns(self._next_size() - UNIT_OVERHEAD, now_ns)
+
+    def _room(self) -> int:
+        if self._congestion is None:
+            return self._window
+        return min(self._window, self._congestion.window_bytes)
+
+    def _next_size(self) -> int:
+        """What the next unit counts for; exact where it matters, for full units."""
+        built = self._built.get(self._sent)
+        if built is not None:
+            return built.size
+        size = sum(map(len, self._pending[0]))
+        return size + HEADER_SIZE * self._layout.count(size) + UNIT_OVERHEAD
+
+    def _limit(self) -> int | None:
+        """The lowest offset to which a leaf can take the stream; None: no leaf."""
+        limits, leaves = self._limits, self._leaves
+        while limits:
+            limit, key = limits[0]
+            leaf = leaves.get(key)
+            if leaf is not None and leaf.limit == limit and not leaf.aside:
+                return limit
+            heapq.heappop(limits)
+        return None
+
+    def _transmit(self, now_ns: int) -> Train:
+        number = self._sent
+        poll = self._sent_bytes >= self._poll_at
+        unit = self._built.pop(number, None) or self._build(
+            number, self._pending[0], POLL if poll else DATA
+        )
+        if poll:
+            self._poll_at = self._sent_bytes + self._room() // POLLS_PER_WINDOW
+        self._pending_bytes -= sum(map(len, self._pending.popleft()))
+        unit.sent_ns = now_ns
+        self._sent_bytes += unit.size
+        unit.end = self._sent_bytes
+        self._kept[number] = unit
+        self._sent = number + 1
+        self._sent_symbols += unit.count
+        self.counters["units"] += 1
+        self.counters["bytes"] += len(unit.image)
+        self._left(len(unit.image), now_ns)
+        self._arm_sync(now_ns)
+        return Train(unit.image, self._layout.segment, number)
+
+    def _build(self, number: int, parts: list[Buffer], kind: int = DATA) -> _Unit:
+        payload, epoch = _joined(parts), 0
+        if self._sealer is not None:
+            epoch = self._sealer.epoch
+            count = self._layout.count(len(payload) + self._sealer.overhead)
+            payload = self._sealer.seal(number, count, payload)
+        count = self._layout.count(len(payload))
+        image = write_unit(self._layout, self._tag, epoch, number, payload, kind)
+        return _Unit(image, epoch, count)
+
+    def _build_pending(self) -> None:
+        """Make the images of what waits, in order: a unit is sealed once, and units only grow."""
+        for number, parts in enumerate(self._pending, self._sent):
+            if number not in self._built:
+                self._built[number] = self._build(number, parts)
+
+    def _left(self, size: int, now_ns: int) -> None:
+        self._last_sent_ns = now_ns
+        if self._congestion is not None:
+            self._congestion.on_sent(size, now_ns)
+        if self.pacer is not None:
+            self.pacer.consume(size, now_ns)
+
+    # Who is served
+
+    def add_leaf(self, key: int, window_bytes: int, now_ns: int) -> int:
+        """Serve a leaf from the next batch on; the unit for its START (see ``start``).
+
+        Raises:
+            ValueError: It is served already.
+        """
+        if key in self._leaves:
+            raise ValueError(f"leaf {key} is served already")
+        bit = self._bits.pop() if self._bits else 1 << len(self._leaves)
+        leaf = self._leaves[key] = _Leaf(key, bit, self.next_unit, window_bytes, now_ns)
+        leaf.symbols = self._sent_symbols
+        self._at[leaf.ack] = self._at.get(leaf.ack, 0) + 1
+        self._set_limit(leaf)
+        return leaf.ack
+
+    def start(self, unit: int) -> bytes:
+        """The START frame for a leaf that was added at ``unit``."""
+        return start_frame(unit, self.timing())
+
+    def _set_limit(self, leaf: _Leaf) -> None:
+        limit = self._offset(leaf.ack) + leaf.window
+        if limit != leaf.limit:
+            leaf.limit = limit
+            heapq.heappush(self._limits, (limit, leaf.key))
+            if len(self._limits) > 4 * len(self._leaves) + 64:
+                leaves = self._leaves.values()
+                self._limits = [(each.limit, each.key) for each in leaves if not each.aside]
+                heapq.heapify(self._limits)
+
+    def _offset(self, unit: int) -> int:
+        """Offset before a unit; not above it for one that is not sent yet."""
+        kept = self._kept.get(unit)
+        if kept is not None:
+            return kept.end - kept.size
+        return self._sent_bytes + (self._pending_bytes if unit > self._sent else 0)
+
+    def remove_leaf(self, key: int) -> None:
+        """The leaf is gone; nobody waits for it any more."""
+        leaf = self._leaves.pop(key, None)
+        if leaf is None:
+            return
+        self._losses.forget_leaf(leaf.bit)
+        self._bits.append(leaf.bit)
+        self._leg = deque(item for item in self._leg if item[0] != key)
+        if not leaf.aside:
+            self._leave(leaf.ack)
+
+    def _leave(self, ack: int) -> None:
+        """A leaf no longer stands at ``ack``."""
+        left = self._at[ack] - 1
+        if left:
+            self._at[ack] = left
+            return
+        del self._at[ack]
+        self._release()
+
+    def _release(self) -> None:
+        """Forget what everybody has."""
+        if not self._at:
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._built.clear()
+            self._sent = self.next_unit
+        base, end = self._base, min(self._at, default=self._sent)
+        end = min(end, self._sent)
+        for number in range(base, end):
+            unit = self._kept.pop(number, None)
+            if unit is not None:
+                self._acked = unit.end
+            self._losses.release(number)
+        self._base = max(base, end)
+        if not self._kept:
+            self._acked = self._sent_bytes
+            self._sync_due = None
+
+    def unacknowledged(self, key: int) -> int:
+        """Bytes begun for this leaf that it has not acknowledged; 0 too if it is not served."""
+        leaf = self._leaves.get(key)
+        if leaf is None or leaf.ack >= self.next_unit or leaf.aside:
+            return 0
+        return self._sent_bytes - self._offset(leaf.ack) + self._pending_bytes
+
+    def blocking(self) -> list[int]:
+        """The leaves whose windows hold the next unit back; empty if none does."""
+        if not self._pending:
+            return []
+        end = self._sent_bytes + self._next_size()
+        leaves = [leaf for leaf in self._leaves.values() if not leaf.aside]
+        keys = [leaf.key for leaf in leaves if leaf.limit < end]
+        if keys or not self._kept or end - self._acked <= self._window:
+            return keys
+        return [leaf.key for leaf in leaves if leaf.ack == self._base]
+
+    def stalled(self, now_ns: int) -> list[int]:
+        """The leaves with room that have acknowledged nothing for STALL_NS."""
+        keys = []
+        for leaf in self._leaves.values():
+            unit = self._kept.get(leaf.ack)
+            if unit is None or not leaf.window or leaf.aside:
+                continue
+            if now_ns - max(leaf.progress_ns, unit.sent_ns) >= STALL_NS:
+                keys.append(leaf.key)
+        return keys
+
+    def demote(self, key: int) -> list[bytes]:
+        """Serve a leaf by its leg again.
+
+        Returns:
+            Frames for its leg, in order: what it lacks of the batches begun, and STOP.
+
+        Raises:
+            KeyError: It is not served.
+        """
+        leaf = self._leaves[key]
+        if leaf.aside:
+            frames = [skip_frame(self.next_unit)]
+        else:
+            self._build_pending()
+            frames = [self._unit_repair(unit, ALL) for unit in range(leaf.ack, self.next_unit)]
+        frames.append(stop_frame(self.next_unit))
+        self.remove_leaf(key)
+        self.counters["demoted"] += 1
+        return frames
+
+    def skip(self, key: int) -> bytes | None:
+        """Wait for a leaf no longer: it goes on with the next batch.
+
+        Returns:
+            Its SKIP frame. None: there is nothing to skip, or the leaf has no room now; then the
+            frame comes from ``poll_leg`` when it has, and it goes on with the batch after that.
+
+        Raises:
+            KeyError: It is not served.
+        """
+        leaf = self._leaves[key]
+        if leaf.aside or leaf.ack >= self.next_unit:
+            return None
+        self.counters["skipped"] += 1
+        self._losses.forget_leaf(leaf.bit)
+        leaf.aside = True
+        self._leave(leaf.ack)
+        return self._resume(leaf) if leaf.window else None
+
+    def _resume(self, leaf: _Leaf) -> bytes:
+        """Serve a leaf that was set aside again, from the next batch on."""
+        leaf.aside = False
+        leaf.ack = self.next_unit
+        leaf.lost = {}
+        self._at[leaf.ack] = self._at.get(leaf.ack, 0) + 1
+        leaf.limit = -1
+        self._set_limit(leaf)
+        return skip_frame(leaf.ack)
+
+    # Reports
+
+    def handle_report(self, key: int, body: memoryview, now_ns: int) -> None:
+        """A REPORT came from a leg. One of a leaf that is not served (any more) is ignored.
+
+        Raises:
+            RemoteProtocolError: Malformed, or it acknowledges what was never sent.
+        """
+        report = decode_report(body)
+        leaf = self._leaves.get(key)
+        self.counters["reports"] += 1
+        if leaf is None or report.ack < leaf.ack:
+            if leaf is not None and leaf.aside:
+                self._hear_aside(leaf, report)
+            else:
+                self.counters["stale_reports"] += 1  # written before START or SKIP took effect
+            return
+        if report.ack > self._sent and report.ack > leaf.ack:
+            raise RemoteProtocolError(f"unit {report.ack} acknowledged, {self._sent} is the next")
+        if leaf.aside:
+            self._hear_aside(leaf, report)
+            return
+        rtt_ns = self._round_trip(report, now_ns)
+        acked = self._acked
+        self._acknowledge(leaf, report, now_ns)
+        lost = self._note_losses(leaf, report, now_ns)
+        if self._congestion is not None:
+            symbols = self._sent_symbols - leaf.symbols
+            self._congestion.on_report(self._acked - acked, lost, symbols, rtt_ns, now_ns)
+        leaf.symbols = self._sent_symbols
+
+    def _hear_aside(self, leaf: _Leaf, report: Report) -> None:
+        leaf.window = report.window
+        if report.window:
+            self._leg.append((leaf.key, self._resume(leaf)))
+
+    def _acknowledge(self, leaf: _Leaf, report: Report, now_ns: int) -> None:
+        leaf.window = report.window
+        if report.ack > leaf.ack:
+            before, leaf.ack = leaf.ack, report.ack
+            leaf.progress_ns = now_ns
+            self._at[report.ack] = self._at.get(report.ack, 0) + 1
+            self._set_limit(leaf)
+            self._leave(before)
+            if self._kept:
+                self._arm_sync(now_ns)
+        else:
+            self._set_limit(leaf)
+
+    def _round_trip(self, report: Report, now_ns: int) -> int | None:
+        if report.synced:
+            sent_ns = self._sync_times.get(report.serial)
+        else:
+            unit = self._kept.get(report.echo) if report.echo != NO_UNIT else None
+            sent_ns = None if unit is None else unit.sent_ns
+        if sent_ns is None:
+            return None
+        rtt_ns = now_ns - sent_ns - report.delay_us * 1000
+        if rtt_ns <= 0:
+            return None
+        bounded = min(max(rtt_ns, MIN_RTT_NS), MAX_RTT_NS)
+        known = self._group_rtt_ns
+        if bounded > known or not self._rtt_known:
+            self._group_rtt_ns, self._rtt_known = bounded, True
+        else:
+            self._group_rtt_ns = known - (known - bounded) // RTT_DECAY
+        return rtt_ns
+
+    def _note_losses(self, leaf: _Leaf, report: Report, now_ns: int) -> int:
+        """Take up what the leaf lacks; how many symbols it had not reported before."""
+        losses, bit = self._losses, leaf.bit
+        losses.forget_leaf(bit)
+        lost: dict[int, int] = {}
+        new = 0
+        hold_off = self._hold_off_ns()
+        for offset, run, flags, bitmap in report.entries:
+            first = report.ack + offset
+            for number in range(first, min(first + run, self._sent)):
+                unit = self._kept.get(number)
+                missing = bitmap & ((1 << unit.count) - 1) if unit is not None else 0
+                if not missing:
+                    continue
+                lost[number] = missing
+                new += (missing & ~leaf.lost.get(number, 0)).bit_count()
+                if flags & BY_LEG:
+                    self._repair_by_leg(leaf, number, missing)
+                else:
+                    losses.add(bit, number, missing, now_ns, hold_off)
+        leaf.lost = lost
+        self.counters["reported_symbols"] += new
+        return new
+
+    def _hold_off_ns(self) -> int:
+        return self._group_rtt_ns + self._group_rtt_ns // 4
+
+    def timing(self) -> Timing:
+        """When leaves shall report, for as many as there are now."""
+        leaves = max(1, len(self._leaves))
+        rtt_ns = self._group_rtt_ns
+        interval_ns = leaves * REPORT_COST_NS
+        backoff_ns = rtt_ns * leaves.bit_length() // 2 if leaves >= SUPPRESS_FROM else 0
+        repeat_ns = max(2 * rtt_ns + 1_000_000, interval_ns)
+        return Timing(interval_ns // 1000, backoff_ns // 1000, repeat_ns // 1000, leaves)
+
+    # Repairs
+
+    def _repair(self, now_ns: int) -> Train | None:
+        """As many wanted symbols of one length as fit a train."""
+        if self.pacer is not None and self.pacer.delay_ns(self._layout.segment, now_ns):
+            return None
+        parts: list[Buffer] = []
+        size = first = 0
+        for number, index in list(self._losses.oldest()):
+            unit = self._kept[number]
+            start = index * self._layout.segment
+            symbol = memoryview(unit.image)[start : start + self._layout.segment]
+            if parts and len(symbol) != size:
+                continue
+            size = len(symbol)
+            first = first if parts else number
+            self._losses.take(number, index, now_ns)
+            parts.append(HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, number))
+            parts.append(symbol[HEADER_SIZE:])
+            if len(parts) == 2 * self._layout.symbols:
+                break
+        buffer = b"".join(parts)
+        self.counters["repaired_symbols"] += len(parts) // 2
+        self.counters["repair_trains"] += 1
+        self.counters["repair_bytes"] += len(buffer)
+        self._left(len(buffer), now_ns)
+        return Train(buffer, size, first)
+
+    def _repair_by_leg(self, leaf: _Leaf, number: int, bitmap: int) -> None:
+        self.counters["leg_repairs"] += 1
+        self._leg.append((leaf.key, self._unit_repair(number, bitmap)))
+
+    def poll_leg(self) -> tuple[int, bytes] | None:
+        """(key, whole frame) that belongs on a leg; None: nothing does."""
+        return self._leg.popleft() if self._leg else None
+
+    def _unit_repair(self, number: int, bitmap: int) -> bytes:
+        unit = self._kept.get(number) or self._built[number]
+        bitmap &= (1 << unit.count) - 1
+        segment = self._layout.segment
+        if bitmap == (1 << unit.count) - 1:
+            payload = strip(memoryview(unit.image), segment, unit.count)
+        else:
+            view = memoryview(unit.image)
+            payload = b"".join(
+                view[index * segment + HEADER_SIZE : (index + 1) * segment]
+                for index in range(unit.count)
+                if bitmap >> index & 1
+            )
+        return unit_repair_frame(
+            number, unit.epoch, unit.count, self._layout.payload, bitmap, payload
+        )
+
+    # SYNC, PROBE and time
+
+    def _arm_sync(self, now_ns: int) -> None:
+        self._sync_ns = 2 * self._group_rtt_ns
+        self._sync_due = now_ns + self._sync_ns
+
+    def _sync(self, now_ns: int) -> Train:
+        self._sync_ns = min(2 * self._sync_ns, MAX_SYNC_NS)
+        self._sync_due = now_ns + self._sync_ns
+        self._serial = (self._serial + 1) & 0xFF
+        self._sync_times[self._serial] = now_ns
+        self._sync_times.pop((self._serial - 8) & 0xFF, None)
+        self.counters["syncs"] += 1
+        return self._control(SYNC, sync_body(self.timing()), self._serial, now_ns)
+
+    def probe(self, nonce: bytes, now_ns: int) -> Train:
+        """A PROBE with a nonce that the leaves have been told over their legs."""
+        return self._control(PROBE, nonce, 0, now_ns)
+
+    def _control(self, kind: int, body: bytes, serial: int, now_ns: int) -> Train:
+        epoch = 0
+        if self._sealer is not None:
+            epoch = self._sealer.epoch
+            body = self._sealer.seal_control(kind, self._sent, body)
+        # No unit has an index of 255: a receiver that compares indices cannot take it for data.
+        buffer = HEADER.pack(self._tag, kind, epoch, 255, serial, self._sent) + body
+        self._left(len(buffer), now_ns)
+        return Train(buffer, len(buffer), self._sent)
+
+    def next_deadline_ns(self) -> int | None:
+        """When ``poll_transmit`` may have something though nothing else happens; None: never.
+
+        A pacer is asked for the time that is now: its answer counts from the last send.
+        """
+        due = self._sync_due
+        if self.pacer is not None and (self._pending or self._losses.size):
+            size = self._next_size() - UNIT_OVERHEAD if self._pending else self._layout.segment
+            paced = self._last_sent_ns + self.pacer.delay_ns(size, self._last_sent_ns)
+            due = paced if due is None else min(due, paced)
+        return due
+
+    def tick(self, now_ns: int) -> None:
+        """A deadline has passed. Changes nothing: ``poll_transmit`` looks at the time itself."""
+
+
+def _joined(parts: list[Buffer]) -> Buffer:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _cut(buffers: Sequence[Buffer], capacity: int) -> list[list[Buffer]]:
+    """Cut frames into full units.
+
+    But a frame that fits a unit does not begin in the last quarter of one, so that it can be read
+    where it lies.
+    """
+    units: list[list[Buffer]] = []
+    parts: list[Buffer] = []
+    room = capacity
+    frame_left = 0
+    for buffer in filter(len, buffers):
+        if not frame_left:
+            frame_left = FRAME_HEADER.unpack_from(buffer)[0] + FRAME_HEADER.size
+            if parts and frame_left > room and room * 4 <= capacity:
+                units.append(parts)
+                parts, room = [], capacity
+        frame_left -= len(buffer)
+        view = memoryview(buffer)
+        while len(view) > room:
+            units.append([*parts, view[:room]] if room else parts)
+            view = view[room:]
+            parts, room = [], capacity
+        if len(view):
+            parts.append(view)
+            room -= len(view)
+    if parts:
+        units.append(parts)
+    return units

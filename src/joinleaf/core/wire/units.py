@@ -1,0 +1,165 @@
+"""Units and symbols: what the multicast stream of a rooted session puts on the wire.
+
+The stream is cut into *units* of about 62 KB, numbered from 0; a unit is cut into at most 64
+*symbols*, one datagram each, all of one size but the last, which may be shorter:
+
+    | tag 4 | kind 1 | epoch 1 | index 1 | count 1 | unit 8 | payload |
+
+Big-endian. One kernel call sends a unit (UDP_SEGMENT), and a receiver mostly gets it back in one
+piece (UDP_GRO), so that Python looks at units. ``write_unit`` and ``strip`` are one ``join`` over
+slices that are cached per shape: 5.0 and 4.2 us for 44 symbols, where the bare copy of 62 KB is
+1.5 us. Measured against them: a cached ``Struct`` of all symbols (7.0 and 4.6), a loop over
+symbols (about 20 each), numpy's strided copy (4.1 and 2.7, but not in the base install).
+
+Reports and the other bodies that travel on the legs are in ``core/wire/reports.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final
+
+from joinleaf.spi.provider import Buffer
+
+__all__ = [
+    "ALL",
+    "DATA",
+    "HEADER",
+    "HEADER_SIZE",
+    "INDICES",
+    "MAX_SYMBOLS",
+    "POLL",
+    "PROBE",
+    "REPAIR",
+    "SYNC",
+    "UNIT_OVERHEAD",
+    "XOR",
+    "Layout",
+    "join_symbols",
+    "strip",
+    "write_unit",
+]
+
+HEADER: Final = struct.Struct(">IBBBBQ")
+HEADER_SIZE: Final = HEADER.size
+_PREFIX: Final = struct.Struct(">IBBBB")
+_UNIT: Final = struct.Struct(">Q")
+
+# Kinds of symbols. Plain numbers: the data path compares them once per unit.
+DATA: Final = 1  # the first transmission of a symbol
+REPAIR: Final = 2  # a DATA symbol sent again
+XOR: Final = 3  # several of them combined
+SYNC: Final = 4  # "``unit`` is the next": tail loss, heartbeat; ``index`` is a serial number
+PROBE: Final = 5  # does multicast reach you?
+POLL: Final = DATA | 0x80  # DATA, and whoever gets the unit shall report at once
+
+MAX_SYMBOLS: Final = 64
+"""Segments Linux takes in one UDP_SEGMENT call (UDP_MAX_SEGMENTS until 6.9, twice that since)."""
+
+MAX_UNIT_WIRE: Final = 65_000
+"""Headers included: what one datagram may be before it is cut, 65,507, and some room."""
+
+MIN_SEGMENT: Final = 64
+MAX_SEGMENT: Final = 65_000
+
+UNIT_OVERHEAD: Final = 1024
+"""Bytes a unit counts for besides its symbols, at both ends: a record per unit costs memory too,
+so that a window of units of one byte is bounded as well."""
+
+ALL: Final = (1 << MAX_SYMBOLS) - 1
+"""The bitmap of a unit of which nothing has come, however many symbols it has."""
+
+INDICES: Final = bytes(range(MAX_SYMBOLS))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How units are cut for one segment size (the interface's MTU less 48: IPv6 and UDP).
+
+    Attributes:
+        segment: Bytes of one symbol, header included, 64 to 65,000.
+        payload: Bytes of the stream in one symbol.
+        symbols: Symbols of a full unit, 1 to 64.
+        unit_bytes: Bytes of the stream in a full unit.
+
+    Raises:
+        ValueError: The segment size is out of range.
+    """
+
+    segment: int
+    payload: int = field(init=False)
+    symbols: int = field(init=False)
+    unit_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not MIN_SEGMENT <= self.segment <= MAX_SEGMENT:
+            raise ValueError(f"segment {self.segment} is not in {MIN_SEGMENT}..{MAX_SEGMENT}")
+        payload = self.segment - HEADER_SIZE
+        symbols = min(MAX_SYMBOLS, MAX_UNIT_WIRE // self.segment)
+        object.__setattr__(self, "payload", payload)
+        object.__setattr__(self, "symbols", symbols)
+        object.__setattr__(self, "unit_bytes", payload * symbols)
+
+    def count(self, size: int) -> int:
+        """Symbols of a unit with ``size`` bytes of the stream."""
+        return -(-size // self.payload)
+
+
+def write_unit(
+    layout: Layout, tag: int, epoch: int, unit: int, payload: Buffer, kind: int = DATA
+) -> bytes:
+    """The wire image of a unit: all its symbols, headers included, back to back.
+
+    Args:
+        layout: How it is cut.
+        tag: The session's.
+        epoch: Key epoch modulo 256, 0 for cleartext.
+        unit: Its number.
+        payload: 1 to ``layout.unit_bytes`` bytes.
+        kind: DATA, POLL or REPAIR.
+
+    Raises:
+        ValueError: The payload is empty or too long.
+    """
+    size = len(payload)
+    if not 0 < size <= layout.unit_bytes:
+        raise ValueError(f"a unit of {size} bytes is not in 1..{layout.unit_bytes}")
+    count = -(-size // layout.payload)
+    prefixes = _prefixes(tag, kind, epoch, count)
+    number = _UNIT.pack(unit)
+    if count == 1:
+        return b"".join((prefixes[0], number, payload))
+    parts: list[Any] = [number] * (3 * count)
+    parts[0::3] = prefixes
+    parts[2::3] = _cutter(0, layout.payload, count)(memoryview(payload))
+    return b"".join(parts)
+
+
+def strip(view: memoryview, segment: int, count: int) -> bytes:
+    """The payload of ``count`` symbols that lie back to back in ``view``, ``segment`` apart.
+
+    Nothing is checked: the caller has compared the headers.
+    """
+    if count == 1:
+        return bytes(view[HEADER_SIZE:segment])
+    return b"".join(_cutter(HEADER_SIZE, segment, count)(view))
+
+
+def join_symbols(header_and_payload: list[Buffer]) -> bytes:
+    """A train of headers and payloads in turn."""
+    return b"".join(header_and_payload)
+
+
+@lru_cache(maxsize=256)  # kinds, epochs and counts in use at a time; an old epoch just falls out
+def _prefixes(tag: int, kind: int, epoch: int, count: int) -> tuple[bytes, ...]:
+    """The first half of each symbol's header."""
+    return tuple(_PREFIX.pack(tag, kind, epoch, index, count) for index in range(count))
+
+
+@lru_cache(maxsize=512)  # counts times the few segment sizes one process sees
+def _cutter(skip: int, step: int, count: int) -> itemgetter[Any]:
+    """Gives the ``count`` slices of a buffer, each ``step`` apart and without its first bytes."""
+    return itemgetter(*(slice(i * step + skip, (i + 1) * step) for i in range(count)))
