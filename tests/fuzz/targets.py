@@ -193,13 +193,13 @@ def group_keys(data: bytes) -> None:
     The first bytes are kind (or count), epoch and unit.
     """
     root = GroupKeys(bytes(32), 7)
-    authentic = (root.seal(1, 2, b"unit"), root.seal_control(4, 1, b"sync"))
+    authentic = (root.seal(1, 2, b"unit"), root.seal_control(4, 9, 1, b"sync"))
     leaf = LeafKeys(root.fact(), 7)
     if len(data) > 3:
         kind, epoch, unit, body = data[0], data[1], data[2], memoryview(data)[3:]
         attempts: list[Callable[[], bytes | None]] = [
             lambda: leaf.open(epoch, unit, kind, body),
-            lambda: leaf.open_control(kind, epoch, unit, body),
+            lambda: leaf.open_control(kind, epoch, 9, unit, body),
         ]
         for attempt in attempts:
             with suppress(SpoiledError):

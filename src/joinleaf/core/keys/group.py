@@ -71,7 +71,7 @@ _CONTROL_WINDOW: Final = 64  # SYNCs and PROBEs are far apart; reordering beyond
 
 _NONCE: Final = struct.Struct(">IQ")
 _UNIT_AAD: Final = struct.Struct(">IBBQ")  # tag, epoch, count, unit
-_CONTROL_AAD: Final = struct.Struct(">IBBQ")  # tag, epoch, kind, unit: under another key
+_CONTROL_AAD: Final = struct.Struct(">IBBBQ")  # tag, epoch, kind, serial, unit
 _NUMBER: Final = struct.Struct(">Q")
 _KEY_BODY: Final = struct.Struct(f">IQ{KEY_BYTES}s")
 
@@ -187,23 +187,21 @@ class GroupKeys:
         """The body of the KEY frame that tells of the current epoch."""
         return self._fact.body()
 
-    def rotate(self, random_bytes: bytes, from_unit: int) -> KeyFact:
-        """Begin a new epoch; send the result to everybody who stays, and to nobody else.
+    def rotate(self, random_bytes: bytes) -> KeyFact:
+        """Begin a new epoch, with the first unit that has not been sealed yet.
 
         Args:
             random_bytes: ``KEY_BYTES`` fresh random bytes.
-            from_unit: The next unit to be sealed; no lower than any sealed before.
+
+        Returns:
+            The new key: for everybody who stays, and for nobody else.
 
         Raises:
-            LocalProtocolError: ``from_unit`` has been sealed already, or epochs are used up (after
-                four thousand million). The old epoch goes on.
+            LocalProtocolError: Epochs are used up, after 2**32. The old one goes on.
         """
-        if from_unit < self._next_unit:
-            raise LocalProtocolError(f"unit {from_unit} has been sealed in an earlier epoch")
         if self._fact.epoch == _MAX_EPOCH:
             raise LocalProtocolError("epochs are used up: start the session anew")
-        self._begin(KeyFact(self._fact.epoch + 1, random_bytes, from_unit))
-        self._next_unit = from_unit
+        self._begin(KeyFact(self._fact.epoch + 1, random_bytes, self._next_unit))
         return self._fact
 
     def seal(self, unit: int, count: int, payload: Buffer) -> bytes:
@@ -233,7 +231,7 @@ class GroupKeys:
         self._bytes += len(sealed)
         return sealed
 
-    def seal_control(self, kind: int, unit: int, body: Buffer) -> bytes:
+    def seal_control(self, kind: int, serial: int, unit: int, body: Buffer) -> bytes:
         """The sealed body of a SYNC or PROBE, 24 bytes longer: a number in front, a tag behind.
 
         Raises:
@@ -246,7 +244,7 @@ class GroupKeys:
         sealed = current.control.encrypt(
             _NONCE.pack(current.number, number),
             body,
-            _CONTROL_AAD.pack(self._tag, epoch_byte(current.number), kind, unit),
+            _CONTROL_AAD.pack(self._tag, epoch_byte(current.number), kind, serial, unit),
         )
         return _NUMBER.pack(number) + sealed
 
@@ -321,7 +319,9 @@ class LeafKeys:
         except InvalidTag:
             raise SpoiledError(f"unit {unit} does not authenticate") from None
 
-    def open_control(self, kind: int, epoch: int, unit: int, body: Buffer) -> bytes | None:
+    def open_control(
+        self, kind: int, epoch: int, serial: int, unit: int, body: Buffer
+    ) -> bytes | None:
         """The plaintext of the body of a SYNC or PROBE; None while its key has not come.
 
         Raises:
@@ -341,7 +341,7 @@ class LeafKeys:
             opened = held.control.decrypt(
                 _NONCE.pack(held.number, number),
                 memoryview(body)[_NUMBER.size :],
-                _CONTROL_AAD.pack(self._tag, epoch, kind, unit),
+                _CONTROL_AAD.pack(self._tag, epoch, kind, serial, unit),
             )
         except InvalidTag:
             raise SpoiledError("it does not authenticate") from None

@@ -539,7 +539,7 @@ class StreamReceiver:
             self.counters["malformed"] += 1
             return
         _, _, epoch, _, serial, unit = header
-        body = self._open_control(kind, epoch, unit, symbol[HEADER_SIZE:])
+        body = self._open_control(kind, epoch, serial, unit, symbol[HEADER_SIZE:])
         if body is None:
             self.counters["malformed"] += 1
         elif kind == PROBE:
@@ -547,11 +547,13 @@ class StreamReceiver:
         elif not self._listening:
             self._handle_sync(body, serial, unit, now_ns)
 
-    def _open_control(self, kind: int, epoch: int, unit: int, body: memoryview) -> bytes | None:
+    def _open_control(
+        self, kind: int, epoch: int, serial: int, unit: int, body: memoryview
+    ) -> bytes | None:
         if self._opener is None:
             return bytes(body) if not epoch else None
         try:
-            return self._opener.open_control(kind, epoch, unit, body) if epoch else None
+            return self._opener.open_control(kind, epoch, serial, unit, body) if epoch else None
         except SpoiledError:
             return None
 

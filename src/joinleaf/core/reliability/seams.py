@@ -40,8 +40,10 @@ class Sealer(Protocol):
         """The sealed payload of a unit that will be cut into ``count`` symbols (1 to 64)."""
         ...
 
-    def seal_control(self, kind: int, unit: int, body: Buffer) -> bytes:
+    def seal_control(self, kind: int, serial: int, unit: int, body: Buffer) -> bytes:
         """The sealed body of a SYNC or PROBE; many of them may name one ``unit``.
+
+        ``serial``, 0 to 255, is part of the header too, and authenticated along.
 
         So the nonce cannot be made of the unit: the implementation numbers them apart from units
         and sends that number along.
@@ -60,7 +62,9 @@ class Opener(Protocol):
         """
         ...
 
-    def open_control(self, kind: int, epoch: int, unit: int, body: Buffer) -> bytes | None:
+    def open_control(
+        self, kind: int, epoch: int, serial: int, unit: int, body: Buffer
+    ) -> bytes | None:
         """The same for the body of a SYNC or PROBE; a number seen before is spoiled too.
 
         Raises:

@@ -649,7 +649,7 @@ class StreamSender:
         epoch = 0
         if self._sealer is not None:
             epoch = self._sealer.epoch
-            body = self._sealer.seal_control(kind, self._sent, body)
+            body = self._sealer.seal_control(kind, serial, self._sent, body)
         # No unit has an index of 255: a receiver that compares indices cannot take it for data.
         buffer = HEADER.pack(self._tag, kind, epoch, 255, serial, self._sent) + body
         self._left(len(buffer), now_ns)

@@ -63,17 +63,17 @@ def test_any_flipped_bit_of_a_unit_is_refused(payload: bytes, data: st.DataObjec
 @given(st.binary(max_size=60), st.data())
 def test_any_flipped_bit_of_a_control_body_is_refused(payload: bytes, data: st.DataObject) -> None:
     root, leaf = pair()
-    sealed = bytearray(root.seal_control(SYNC, 7, payload))
+    sealed = bytearray(root.seal_control(SYNC, 3, 7, payload))
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(SpoiledError):
-        leaf.open_control(SYNC, root.epoch, 7, sealed)
+        leaf.open_control(SYNC, root.epoch, 3, 7, sealed)
 
 
 @pytest.mark.parametrize("length", range(24))
 def test_what_is_too_short_is_spoiled(length: int) -> None:
     root, leaf = pair()
     with pytest.raises(SpoiledError):
-        leaf.open_control(SYNC, root.epoch, 0, bytes(length))
+        leaf.open_control(SYNC, root.epoch, 3, 0, bytes(length))
     if length < root.overhead:
         with pytest.raises(SpoiledError):
             leaf.open(root.epoch, 0, 1, bytes(length))
@@ -83,22 +83,23 @@ def test_the_header_is_part_of_what_is_authenticated() -> None:
     root, leaf = pair()
     stranger = LeafKeys(root.fact(), TAG + 1)
     unit = root.seal(7, 2, b"payload")
-    sync = root.seal_control(SYNC, 7, b"body")
+    sync = root.seal_control(SYNC, 3, 7, b"body")
     attempts: list[Any] = [
         lambda: leaf.open(1, 8, 2, unit),
         lambda: leaf.open(1, 7, 3, unit),
         lambda: stranger.open(1, 7, 2, unit),
-        lambda: leaf.open_control(PROBE, 1, 7, sync),
-        lambda: leaf.open_control(SYNC, 1, 8, sync),
-        lambda: stranger.open_control(SYNC, 1, 7, sync),
+        lambda: leaf.open_control(PROBE, 1, 3, 7, sync),
+        lambda: leaf.open_control(SYNC, 1, 3, 8, sync),
+        lambda: leaf.open_control(SYNC, 1, 4, 7, sync),
+        lambda: stranger.open_control(SYNC, 1, 3, 7, sync),
         lambda: leaf.open(1, 7, 2, sync),
-        lambda: leaf.open_control(SYNC, 1, 7, unit),
+        lambda: leaf.open_control(SYNC, 1, 3, 7, unit),
     ]
     for attempt in attempts:
         with pytest.raises(SpoiledError):
             attempt()
     assert leaf.open(1, 7, 2, unit) == b"payload"
-    assert leaf.open_control(SYNC, 1, 7, sync) == b"body"
+    assert leaf.open_control(SYNC, 1, 3, 7, sync) == b"body"
 
 
 def test_cleartext_is_never_taken_for_sealed() -> None:
@@ -106,18 +107,18 @@ def test_cleartext_is_never_taken_for_sealed() -> None:
     with pytest.raises(SpoiledError, match="not sealed"):
         leaf.open(0, 0, 1, b"plain")
     with pytest.raises(SpoiledError, match="not sealed"):
-        leaf.open_control(SYNC, 0, 0, b"plain")
+        leaf.open_control(SYNC, 0, 3, 0, b"plain")
 
 
 def test_many_syncs_of_one_unit_open_once_each() -> None:
     root, leaf = pair()
-    bodies = [root.seal_control(SYNC, 9, b"tail") for _ in range(5)]
+    bodies = [root.seal_control(SYNC, 3, 9, b"tail") for _ in range(5)]
     assert len(set(bodies)) == 5
     for body in bodies:
-        assert leaf.open_control(SYNC, 1, 9, body) == b"tail"
+        assert leaf.open_control(SYNC, 1, 3, 9, body) == b"tail"
     for body in bodies:
         with pytest.raises(SpoiledError, match="seen before"):
-            leaf.open_control(SYNC, 1, 9, body)
+            leaf.open_control(SYNC, 1, 3, 9, body)
 
 
 def test_a_unit_is_never_sealed_twice() -> None:
@@ -126,9 +127,9 @@ def test_a_unit_is_never_sealed_twice() -> None:
     for unit in (5, 4, 0):
         with pytest.raises(LocalProtocolError, match="twice"):
             root.seal(unit, 1, b"second")
-    with pytest.raises(LocalProtocolError, match="earlier epoch"):
-        root.rotate(key(2), 5)
-    assert root.fact().epoch == 1
+    assert root.rotate(key(2)).from_unit == 6
+    with pytest.raises(LocalProtocolError, match="twice"):
+        root.seal(5, 1, b"under another key")
     assert leaf.open(1, 5, 1, sealed) == b"first"
 
 
@@ -168,10 +169,10 @@ def test_no_nonce_repeats_under_one_key_in_any_history(operations: list[tuple[st
             if name == "restart":  # a new root counts its units, controls and epochs anew
                 root, unit = GroupKeys(key(next(keys)), TAG), 0
             elif name == "rotate":
-                root.rotate(key(next(keys)), unit)
+                root.rotate(key(next(keys)))
             elif name == "control":
                 for _ in range(amount):
-                    root.seal_control(SYNC, unit, b"")
+                    root.seal_control(SYNC, 3, unit, b"")
                     sealed += 1
             else:
                 root.seal(unit, 1, b"")
@@ -186,7 +187,7 @@ def test_a_member_that_lags_behind_rotations_loses_nothing() -> None:
     sent, facts = [], []
     for unit in range(20):
         if unit % 5 == 0 and unit:
-            facts.append(root.rotate(key(unit), unit))
+            facts.append(root.rotate(key(unit)))
         sent.append((root.epoch, unit, root.seal(unit, 1, b"%d" % unit)))
     early = [leaf.open(epoch, unit, 1, sealed) for epoch, unit, sealed in sent]
     assert early == [b"%d" % unit for unit in range(5)] + [None] * 15  # held, not lost
@@ -202,21 +203,22 @@ def test_who_was_expelled_neither_reads_on_nor_forges_what_comes_after() -> None
     expelled = LeafKeys(root.fact(), TAG)
     forger = GroupKeys(root.fact().key, TAG)  # what a member could always make of the key
     assert expelled.open(1, 0, 1, root.seal(0, 1, b"before")) == b"before"
-    leaf.learn(root.rotate(key(2), 10))
-    secret = root.seal(10, 1, b"after")
-    assert expelled.open(root.epoch, 10, 1, secret) is None
+    leaf.learn(root.rotate(key(2)))
+    secret = root.seal(1, 1, b"after")
+    assert expelled.open(root.epoch, 1, 1, secret) is None
     with pytest.raises(SpoiledError):
-        expelled.open(1, 10, 1, secret)
+        expelled.open(1, 1, 1, secret)
     with pytest.raises(SpoiledError, match="not of epoch"):
-        leaf.open(1, 10, 1, forger.seal(10, 1, b"forged"))
+        leaf.open(1, 1, 1, forger.seal(1, 1, b"forged"))
     with pytest.raises(SpoiledError, match="ended"):
-        leaf.open_control(SYNC, 1, 99, forger.seal_control(SYNC, 99, b""))
-    assert leaf.open(root.epoch, 10, 1, secret) == b"after"
+        leaf.open_control(SYNC, 1, 3, 99, forger.seal_control(SYNC, 3, 99, b""))
+    assert leaf.open(root.epoch, 1, 1, secret) == b"after"
 
 
 def test_a_new_epoch_takes_no_unit_of_before_it() -> None:
     root, leaf = pair()
-    leaf.learn(root.rotate(key(2), 10))
+    root.seal(9, 1, b"last of the first epoch")
+    leaf.learn(root.rotate(key(2)))
     again = GroupKeys(key(2), TAG, epoch=2)
     with pytest.raises(SpoiledError, match="not of epoch"):
         leaf.open(2, 9, 1, again.seal(9, 1, b"early"))
@@ -225,7 +227,8 @@ def test_a_new_epoch_takes_no_unit_of_before_it() -> None:
 def test_keys_that_are_told_backwards_are_refused() -> None:
     root, leaf = pair()
     first = root.fact()
-    leaf.learn(root.rotate(key(2), 10))
+    root.seal(9, 1, b"last of the first epoch")
+    leaf.learn(root.rotate(key(2)))
     for fact in (first, KeyFact(3, key(3), 9)):
         with pytest.raises(RemoteProtocolError):
             leaf.learn(fact)
@@ -236,7 +239,7 @@ def test_kept_keys_are_bounded_and_an_epoch_long_gone_is_no_epoch_to_come() -> N
     root, leaf = pair()
     for unit in range(1, 500):
         old = (root.epoch, root.seal(unit - 1, 1, b"old"))
-        leaf.learn(root.rotate(key(unit), unit))
+        leaf.learn(root.rotate(key(unit)))
         assert len(leaf._epochs) <= EPOCHS_KEPT
         assert leaf.open(old[0], unit - 1, 1, old[1]) == b"old"
     for behind in range(EPOCHS_KEPT, 127):
@@ -250,7 +253,7 @@ def test_epochs_in_which_nothing_was_sent_take_no_place() -> None:
     root, leaf = pair()
     sealed = root.seal(0, 1, b"kept")
     for number in range(3 * EPOCHS_KEPT):
-        leaf.learn(root.rotate(key(number), 1))
+        leaf.learn(root.rotate(key(number)))
     assert leaf.open(1, 0, 1, sealed) == b"kept"
 
 
@@ -259,7 +262,7 @@ def test_keys_of_what_has_been_delivered_can_be_forgotten() -> None:
     sealed = []
     for unit in range(4):
         sealed.append((root.epoch, root.seal(unit, 1, b"x")))
-        leaf.learn(root.rotate(key(unit), unit + 1))
+        leaf.learn(root.rotate(key(unit)))
     leaf.forget_before(2)
     for unit in (0, 1):
         with pytest.raises(SpoiledError):
@@ -284,11 +287,11 @@ def test_a_key_is_due_for_rotation_well_before_it_is_worn_out(counter: str) -> N
     setattr(root, counter, limit)
     assert root.due_for_rotation
     root.seal(0, 1, b"still good")
-    root.seal_control(SYNC, 0, b"")
+    root.seal_control(SYNC, 3, 0, b"")
     setattr(root, counter, 2 * limit)
     with pytest.raises(LocalProtocolError, match="worn out"):
-        root.seal_control(SYNC, 0, b"") if counter == "_controls" else root.seal(1, 1, b"")
-    root.rotate(key(2), 1)
+        root.seal_control(SYNC, 3, 0, b"") if counter == "_controls" else root.seal(1, 1, b"")
+    root.rotate(key(2))
     assert not root.due_for_rotation
     root.seal(1, 1, b"")
 
@@ -296,7 +299,7 @@ def test_a_key_is_due_for_rotation_well_before_it_is_worn_out(counter: str) -> N
 def test_the_last_epoch_is_not_rotated() -> None:
     root = GroupKeys(key(1), TAG, epoch=0xFFFFFFFF)
     with pytest.raises(LocalProtocolError, match="used up"):
-        root.rotate(key(2), 0)
+        root.rotate(key(2))
     assert len(root.seal(0, 1, b"goes on")) == 23
 
 
