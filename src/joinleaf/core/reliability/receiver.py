@@ -187,7 +187,8 @@ class StreamReceiver:
         """Symbols that came over the leg, from the root and nobody else.
 
         Raises:
-            RemoteProtocolError: Malformed, or it does not authenticate even so.
+            RemoteProtocolError: Malformed, or the unit does not authenticate though all of it came
+                over the leg.
         """
         repair = decode_unit_repair(body)
         unit = repair.unit
@@ -202,7 +203,9 @@ class StreamReceiver:
         if partial.complete:
             return
         self._add_repair(partial, repair.bitmap, repair.symbol, repair.payload)
-        if self._finish(partial, now_ns) and partial.by_leg:
+        # A part of it may have been mixed with what a stranger sent to the group: ask for it all.
+        by_leg_alone = repair.bitmap == full(repair.symbols)
+        if self._finish(partial, now_ns) and partial.by_leg and by_leg_alone:
             raise RemoteProtocolError(f"unit {unit} is spoiled even over the leg")
         self._after(now_ns)
 
