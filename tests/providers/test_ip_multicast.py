@@ -17,7 +17,7 @@ from joinleaf.drivers import multicast
 from joinleaf.drivers.interfaces import find_interface
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
-from joinleaf.providers import ip_endpoint
+from joinleaf.providers import ip_membership
 from joinleaf.providers.ip_endpoint import IpMulticastEndpoint
 from joinleaf.providers.ip_multicast import IpMulticastProvider
 from joinleaf.providers.source_specific import SourceSpecificEndpoint, SourceSpecificProvider
@@ -684,14 +684,16 @@ def test_options_are_those_of_a_datagram_socket(open_udp: Open) -> None:
 def test_a_forgotten_membership_is_renewed_by_a_waiting_receiver(
     open_udp: Open, session: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ip_endpoint, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(ip_membership, "LOOK_INTERVAL", 0.01)
     one, sender = open_udp(), open_udp()
     one.join_leaf(session)
     sender.join_leaf(session, role=JoinRole.SENDER_ONLY)
-    assert one._attachment is not None
+    assert one._membership.attachment is not None
     group = session.ip
     assert group is not None
-    multicast.leave_group(one._sock, group, one._attachment.interface)  # as the kernel does
+    multicast.leave_group(
+        one._sock, group, one._membership.attachment.interface
+    )  # as the kernel does
     blocked = Blocked(lambda: one.receive_many(timeout=BOUND))
     until(lambda: one.statistics()["memberships_renewed"] == 1)
     sender.send_many([b"x"])

@@ -7,37 +7,32 @@ Decisions where the texts are silent, and limits:
   sender only, or with ``unique_port`` everybody, gets a port of its own.
 * A batch is one datagram after another; what has left cannot be recalled. Messages too long are
   found before the first leaves; on a time-out the error says how many have left.
-* A member whose interface goes away keeps its session: see ``_look_after_membership``.
+* A member whose interface goes away keeps its session: see ``ip_membership``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from joinleaf.core.leaf_nonrooted import (
-    NonrootedAction,
-    NonrootedInput,
-    NonrootedLeafMachine,
-    NonrootedState,
-)
+from joinleaf.core.leaf_nonrooted import NonrootedInput
 from joinleaf.drivers import multicast
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.datagrams import DatagramReader
 from joinleaf.drivers.interfaces import IpAddress, OwnAddresses, find_interface
-from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.drivers.sending import DatagramWriter
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.errors import SpiError
 from joinleaf.providers import ip_options
 from joinleaf.providers.ip_binding import Binding, as_ip
 from joinleaf.providers.ip_checks import check_join
+from joinleaf.providers.ip_incoming import Incoming
 from joinleaf.providers.ip_indications import Indications
+from joinleaf.providers.ip_membership import Membership
 from joinleaf.providers.ip_sealing import Sealing
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
@@ -45,7 +40,6 @@ from joinleaf.spi.codes import (
     WSAEAFNOSUPPORT,
     WSAEFAULT,
     WSAEINPROGRESS,
-    WSAEINTR,
     WSAEINVAL,
     WSAEMSGSIZE,
     WSAENETDOWN,
@@ -55,7 +49,6 @@ from joinleaf.spi.codes import (
     WSAENOTSOCK,
     WSAEOPNOTSUPP,
     WSAESHUTDOWN,
-    WSAETIMEDOUT,
     WSAEWOULDBLOCK,
     spi_error_from_os,
 )
@@ -75,14 +68,11 @@ from joinleaf.spi.provider import (
 from joinleaf.spi.qos import Qos
 from joinleaf.values import Address
 
-__all__ = ["LOOK_INTERVAL", "IpMulticastEndpoint"]
+__all__ = ["IpMulticastEndpoint"]
 
 _log = logging.getLogger("joinleaf")
 
-_I, _A, _S = NonrootedInput, NonrootedAction, NonrootedState
-
-LOOK_INTERVAL: Final = 1.0
-"""Seconds of silence after which a waiting receiver looks whether its membership still holds."""
+_I = NonrootedInput
 
 _CLOSE_GRACE: Final = 1.0  # seconds that close leaves to other threads to get out of the socket
 
@@ -93,8 +83,8 @@ _NETWORK_OUTCOMES: Final = frozenset({WSAENETDOWN, WSAENETUNREACH})
 class IpMulticastEndpoint:
     """A c_leaf and d_leaf of a session that always exists. See ``Endpoint`` for every contract.
 
-    Locks: ``_lock`` guards the machine, the membership and the callback, and is never held while
-    waiting or calling out; ``_sending`` and ``_receiving`` admit one thread to each direction.
+    Locks: that of ``_membership`` guards the binding too, and is never held while waiting or
+    calling out; ``_sending`` and that of ``_incoming`` admit one thread to each direction.
     """
 
     def __init__(
@@ -120,41 +110,27 @@ class IpMulticastEndpoint:
         if settings.reuse_address:
             multicast.share_port(self._sock)
 
-        self._lock = threading.RLock()
         self._sending = threading.Lock()
-        self._receiving = threading.Lock()
-        self._machine = NonrootedLeafMachine()
         self._waiter = Waiter()
         self._own = OwnAddresses()
+        self._membership = Membership(settings.dead_after, self._redirect)
+        self._machine = self._membership.machine
         self._reader = DatagramReader(
             self._sock, self._wants, None if sealing is None else sealing.open_run
         )
-        self._writer = DatagramWriter(self._sock, self._waiter, self._revive_interface)
+        self._incoming = Incoming(self._sock, self._reader, self._waiter, self._membership)
+        self._writer = DatagramWriter(self._sock, self._waiter, self._membership.revive)
         self._loopback = settings.loopback
         self._binding = Binding(self._sock, self._version, unique_port=unique_port)
-        self._session: Address | None = None
         self._role = JoinRole.BOTH
         self._qos: Qos | None = None
-        self._attachment: Attachment | None = None
         self._shut = {c.SD_SEND: False, c.SD_RECEIVE: False}
         self._outcome: Joined | SpiError | None = None
         self._last_error = 0
-        self._looked_at = 0.0
-        self._cut_off_since = 0.0
         self._indications = Indications(self, self._sock)
-        self._ready: ReadySignal | None = None
-        self._one_by_one = False
         self._is_open_to_all = False
         self._counts = dict.fromkeys(
-            (
-                "messages_sent",
-                "bytes_sent",
-                "messages_received",
-                "bytes_received",
-                "memberships_lost",
-                "memberships_renewed",
-            ),
-            0,
+            ("messages_sent", "bytes_sent", "messages_received", "bytes_received"), 0
         )
 
     # ---- what it is
@@ -184,9 +160,10 @@ class IpMulticastEndpoint:
     def peer_address(self) -> Address:
         """WSPGetPeerName: the session's address, while a member (model, section 5.17)."""
         self._check_open("peer_address")
-        if not self._machine.is_member or self._session is None:
+        session = self._membership.session
+        if not self._machine.is_member or session is None:
             raise SpiError(WSAENOTCONN, "not in a session", call="peer_address")
-        return self._session
+        return session
 
     @property
     def session_id(self) -> bytes:
@@ -196,14 +173,20 @@ class IpMulticastEndpoint:
     def statistics(self) -> Mapping[str, int]:
         """Counters: messages and bytes sent and received, drops by reason, memberships."""
         refused = {} if self._sealing is None else self._sealing.statistics()
-        return {**self._counts, "messages_filtered": self._reader.dropped, **refused}
+        return {
+            **self._counts,
+            "memberships_lost": self._membership.lost,
+            "memberships_renewed": self._membership.renewed,
+            "messages_filtered": self._reader.dropped,
+            **refused,
+        }
 
     # ---- control plane
 
     def bind(self, address: Address) -> None:
         """WSPBind. The host may be any, or one of this host's addresses."""
         self._check_open("bind")
-        with self._lock:
+        with self._membership.lock:
             self._binding.bind(address)
         self._watch_for_data()
 
@@ -283,16 +266,12 @@ class IpMulticastEndpoint:
         reason: EndReason | None = None,
     ) -> None:
         """WSPCloseSocket: leave. Nobody is told, so the arguments have nobody to go to."""
-        with self._lock:
-            closing = self._machine.state is not _S.CLOSED
-            self._perform(self._machine.handle(_I.CLOSE))
-        if closing:
+        if self._membership.close():
             self._waiter.close()
             self._indications.close()
             # Whoever is inside a system call gets out first, lest the number be reused under it.
-            with _held(self._sending), _held(self._receiving):
-                if self._ready is not None:
-                    self._ready.close()
+            with _held(self._sending), _held(self._incoming.lock):
+                self._incoming.close()
                 self._sock.close()
 
     def cancel(self) -> None:
@@ -349,7 +328,7 @@ class IpMulticastEndpoint:
         if self._shut[c.SD_SEND]:
             raise SpiError(WSAESHUTDOWN, "sending has been shut down", call="send_to")
         self._check_sizes(messages)
-        with self._lock:
+        with self._membership.lock:
             if not self._binding.bound:
                 self._binding.bind(Address(""))
         if not self._sending.acquire(blocking=False):
@@ -372,15 +351,15 @@ class IpMulticastEndpoint:
         """
         mark = self._waiter.mark()
         self._check_may_receive()
-        if not self._receiving.acquire(blocking=False):
+        if not self._incoming.lock.acquire(blocking=False):
             raise _busy("receive")
         try:
-            batch = self._next_batch(timeout, mark)
+            batch = self._incoming.next_batch(timeout, mark)
             self._counts["messages_received"] += len(batch.messages)
             self._counts["bytes_received"] += sum(map(len, batch.messages))
         finally:
-            self._tell_readiness()
-            self._receiving.release()
+            self._incoming.tell_readiness()
+            self._incoming.lock.release()
             # Who blocks needs no event, and would pay for one with a wake-up of another thread.
             if timeout is not None and timeout <= 0:
                 self._watch_for_data()
@@ -404,7 +383,7 @@ class IpMulticastEndpoint:
         if code == c.SIO_QUERY_TARGET_PNP_HANDLE:
             return self._sock.fileno()
         if code == c.FIONREAD:
-            return self._bytes_waiting()
+            return self._incoming.bytes_waiting(self._can_hear)
         return ip_options.query(code, value, self._version)
 
     def get_option(self, option: int) -> Any:
@@ -429,16 +408,8 @@ class IpMulticastEndpoint:
 
     def fileno(self) -> int:
         """A descriptor that is readable while something can be received; -1 once closed."""
-        with self._lock:
-            if self._machine.state is _S.CLOSED:
-                return -1
-            if not ReadySignal.available:
-                self._one_by_one = True  # so that nothing read is ever left undelivered
-                return self._sock.fileno()
-            if self._ready is None:
-                self._ready = ReadySignal(self._sock.fileno())
-                self._tell_readiness()
-            return self._ready.fileno()
+        with self._membership.lock:
+            return -1 if self._membership.is_closed else self._incoming.fileno()
 
     def subscribe(self, callback: EventCallback | None) -> None:
         """Indicate FD_CONNECT of started joins, FD_READ and FD_WRITE; never FD_CLOSE.
@@ -498,7 +469,7 @@ class IpMulticastEndpoint:
         started: bool,
     ) -> None:
         listens = self._listens(role)
-        with self._lock:
+        with self._membership.lock:
             self._machine.handle(_I.JOIN if listens else _I.JOIN_SENDER, call="join_leaf")
             try:
                 check_join(self._version, address, caller_data, qos, role)
@@ -513,8 +484,8 @@ class IpMulticastEndpoint:
                     raise
                 self._last_error = code
             else:
-                self._session, self._role, self._qos = address, role, qos
-                self._looked_at = time.monotonic()
+                self._role, self._qos = role, qos
+                self._membership.entered(address)
                 self._machine.handle(_I.JOIN_DONE if listens else _I.SENDER_DONE)
                 self._outcome, code = Joined(self, b"", qos), 0
         self._after_join(code, started)
@@ -540,71 +511,9 @@ class IpMulticastEndpoint:
         self._binding.bind_for(address, listens=listens, local=local)
         attachment = Attachment(self._sock, group, wanted, source=self._source(), local=local)
         attachment.attach(receive=listens, send=role != JoinRole.RECEIVER_ONLY)
-        self._attachment = attachment
+        self._membership.attachment = attachment
         index = attachment.interface.index
         self._writer.destination = multicast.sockaddr(group, address.port, index)
-
-    # ---- membership
-
-    def _perform(self, actions: tuple[NonrootedAction, ...]) -> None:
-        for action in actions:
-            if action is _A.DROP_MEMBERSHIP and self._attachment is not None:
-                self._attachment.detach()
-            elif action is _A.TELL_LOST:
-                self._counts["memberships_lost"] += 1
-                self._cut_off_since = time.monotonic()
-            elif action is _A.TELL_RENEWED:
-                self._counts["memberships_renewed"] += 1
-
-    def _look_after_membership(self, now: float) -> None:
-        """Find out whether the system has forgotten the membership, and renew it.
-
-        A receiver that has waited a second for nothing asks. While the interface is away it goes on
-        waiting and trying; once that has lasted ``dead_after`` seconds the caller is told, with
-        every call, and may go on calling: the session revives with its interface.
-
-        Raises:
-            SpiError: WSAENETDOWN, WSAENETUNREACH or WSAEADDRNOTAVAIL, as said.
-        """
-        if now - self._looked_at < LOOK_INTERVAL:
-            return
-        self._looked_at = now
-        with self._lock:
-            if self._attachment is None or self._machine.state not in (_S.JOINED, _S.CUT_OFF):
-                return
-            if self._machine.state is _S.JOINED:
-                trouble = self._attachment.trouble()
-                if trouble is None:
-                    return
-                _log.warning("%s: nothing arrives: %s", self._session, trouble)
-                self._perform(self._machine.handle(_I.LOST))
-            trouble = self._try_to_renew()
-        if trouble is not None and now - self._cut_off_since >= self._settings.dead_after:
-            raise SpiError(
-                trouble.code,
-                f"{self._session}: nothing can arrive: {trouble}",
-                call="receive",
-                hint="The session revives with its interface: call again, or close it",
-            ) from trouble
-
-    def _try_to_renew(self) -> SpiError | None:
-        """Attach again; what is in the way, or None if it worked."""
-        assert self._attachment is not None
-        try:
-            self._attachment.renew()
-        except SpiError as error:
-            self._machine.handle(_I.LOST)
-            return error
-        self._redirect()
-        self._perform(self._machine.handle(_I.RENEWED))
-        return None
-
-    def _redirect(self) -> None:
-        """Have what is sent leave by the interface now attached to."""
-        assert self._attachment is not None
-        group, port = self._writer.destination[:2]
-        index = self._attachment.interface.index
-        self._writer.destination = multicast.sockaddr(str(group), int(port), index)
 
     # ---- sending
 
@@ -648,29 +557,10 @@ class IpMulticastEndpoint:
         self._counts["messages_sent"] += len(messages)
         self._counts["bytes_sent"] += sum(map(_size_of, messages))
 
-    def _revive_interface(self) -> bool:
-        """Attach again if the interface is in trouble.
-
-        Returns:
-            Whether it was, and no longer is.
-
-        Raises:
-            SpiError: It was, and still is.
-        """
-        with self._lock:
-            if self._attachment is None or (trouble := self._attachment.trouble()) is None:
-                return False
-            if self._machine.state is _S.JOINED:
-                _log.warning("%s: nothing can be sent: %s", self._session, trouble)
-                self._perform(self._machine.handle(_I.LOST))
-            if self._machine.state is _S.CUT_OFF:
-                failure = self._try_to_renew()
-                if failure is not None:
-                    raise failure
-            else:
-                self._attachment.renew()
-                self._redirect()
-        return True
+    def _redirect(self, index: int) -> None:
+        """Have what is sent leave by another interface."""
+        group, port = self._writer.destination[:2]
+        self._writer.destination = multicast.sockaddr(str(group), int(port), index)
 
     # ---- receiving
 
@@ -686,70 +576,19 @@ class IpMulticastEndpoint:
         if self._shut[c.SD_RECEIVE]:
             raise SpiError(WSAESHUTDOWN, "receiving has been shut down", call="receive")
 
-    def _next_batch(self, timeout: float | None, mark: int) -> Batch:
-        pending = self._reader.pending
-        if pending:
-            return pending.popleft()
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            self._drain()
-            if pending:
-                return pending.popleft()
-            now = time.monotonic()
-            self._look_after_membership(now)
-            left = min(LOOK_INTERVAL, deadline - now)
-            if left <= 0:
-                raise _nothing(timeout)
-            self._waiter.wait_readable(self._sock.fileno(), left, mark=mark)
-
-    def _drain(self) -> None:
-        try:
-            if self._one_by_one:
-                self._reader.drain(1)
-            else:
-                self._reader.drain()
-        except OSError as error:
-            if self._machine.state is _S.CLOSED:
-                raise SpiError(WSAEINTR, "closed by another thread", call="receive") from error
-            if not self._reader.pending:
-                raise spi_error_from_os(error, call="receive") from error
-
-    def _bytes_waiting(self) -> int:
-        """FIONREAD for messages: all that is queued, as far as one drain reaches."""
-        if self._can_hear and self._receiving.acquire(blocking=False):
-            try:
-                if not self._reader.pending:
-                    self._drain()
-            finally:
-                self._tell_readiness()
-                self._receiving.release()
-        return sum(
-            len(message) for batch in tuple(self._reader.pending) for message in batch.messages
-        )
-
     # ---- small things
-
-    def _tell_readiness(self) -> None:
-        if self._ready is not None:
-            self._ready.set(bool(self._reader.pending))
 
     def _watch_for_data(self) -> None:
         if self._can_hear:
-            self._indications.arm_read(undelivered=bool(self._reader.pending))
+            self._indications.arm_read(undelivered=self._incoming.is_waiting)
 
     def _check_open(self, call: str) -> None:
-        if self._machine.state is _S.CLOSED:
+        if self._membership.is_closed:
             raise SpiError(WSAENOTSOCK, "closed", call=call)
 
 
 def _size_of(message: Buffer) -> int:
     return message.nbytes if isinstance(message, memoryview) else len(message)
-
-
-def _nothing(timeout: float | None) -> SpiError:
-    if timeout is not None and timeout <= 0:
-        return SpiError(WSAEWOULDBLOCK, "nothing has arrived", call="receive")
-    return SpiError(WSAETIMEDOUT, f"nothing arrived within {timeout} s", call="receive")
 
 
 def _busy(call: str) -> SpiError:
