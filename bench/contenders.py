@@ -7,17 +7,30 @@ hands every message to a Python loop, which is what a user's program would do wi
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import msgspec
-
 import joinleaf
 
-__all__ = ["ALL", "Contender", "Receiver", "Sender", "batch_of", "stamp_of"]
+__all__ = [
+    "ASYNCIO",
+    "JOINLEAF",
+    "JOINLEAF_GROUP",
+    "PATIENCE_S",
+    "Contender",
+    "Receiver",
+    "Sender",
+    "batch_of",
+    "check_answer",
+    "numbered",
+    "paced",
+    "stamp_of",
+    "wait_for_group",
+]
 
 BATCH_BYTES: Final = 60_000
 """Messages are offered in batches of about this size; larger messages one at a time."""
@@ -30,7 +43,12 @@ _LENGTH: Final = struct.Struct(">I")
 def batch_of(size: int) -> list[bytes]:
     """Messages of ``size`` bytes (at least 4), each beginning with its number in the batch."""
     count = max(1, BATCH_BYTES // size)
-    return [_STAMP.pack(number) + bytes(size - _STAMP.size) for number in range(count)]
+    return [numbered(number, size) for number in range(count)]
+
+
+def numbered(number: int, size: int) -> bytes:
+    """A message of ``size`` bytes that begins with its number."""
+    return _STAMP.pack(number) + bytes(size - _STAMP.size)
 
 
 def stamp_of(message: bytes | memoryview) -> int:
@@ -77,30 +95,38 @@ class Contender:
     """A pair of ends and its name.
 
     Attributes:
+        sender: Takes the size of the messages and the address of its host.
+        receiver: Takes the sender's address and the size of the messages.
         packs: Whether it is only of interest where several messages make a batch.
+        one_host: Whether it cannot leave its host.
+        smallest: Size of messages from which on it is of interest, in bytes.
+        needs: A module that must be there.
     """
 
     name: str
-    sender: Callable[[int], Sender]
+    sender: Callable[[int, str], Sender]
     receiver: Callable[[str, int], Receiver]
     packs: bool = False
+    one_host: bool = False
+    smallest: int = 0
+    needs: str = "joinleaf"
 
 
-def _paced(count: int, interval_s: float, size: int, ask: Callable[[bytes], None]) -> list[int]:
+def paced(count: int, interval_s: float, size: int, ask: Callable[[bytes], None]) -> list[int]:
     """Round trips of a blocking ``ask``, begun at a rate."""
     times = []
     due = time.perf_counter()
     for number in range(count):
         due += interval_s
         time.sleep(max(0.0, due - time.perf_counter()))
-        message = _STAMP.pack(number) + bytes(size - _STAMP.size)
+        message = numbered(number, size)
         began = time.perf_counter_ns()
         ask(message)
         times.append(time.perf_counter_ns() - began)
     return times
 
 
-def _check_answer(asked: bytes, answer: bytes) -> None:
+def check_answer(asked: bytes, answer: bytes) -> None:
     if asked != answer:
         raise AssertionError(f"asked {stamp_of(asked)}, answered {stamp_of(answer)}")
 
@@ -108,12 +134,21 @@ def _check_answer(asked: bytes, answer: bytes) -> None:
 # joinleaf
 
 
+GROUP: Final = "239.255.70.1"
+"""Where the multicast data of joinleaf go; each root draws a port of its own."""
+
+
 class JoinleafSender:
     """A root on TCP; whole batches in one call."""
 
-    def __init__(self, size: int) -> None:
-        self.root = joinleaf.open_root("jl://127.0.0.1:0")
+    def __init__(self, size: int, host: str) -> None:
+        self.root = joinleaf.open_root(self.where(host), open=True)
         self.address = str(self.root.address)
+
+    @staticmethod
+    def where(host: str) -> str:
+        """What to open."""
+        return f"jl://{host}:0"
 
     def wait_for(self, leaves: int) -> None:
         self.root.wait_for_leaves(leaves, timeout=PATIENCE_S)
@@ -128,9 +163,9 @@ class JoinleafSender:
 
         def ask(message: bytes) -> None:
             root.send(message)
-            _check_answer(message, root.receive(timeout=PATIENCE_S).data)
+            check_answer(message, root.receive(timeout=PATIENCE_S).data)
 
-        return _paced(count, interval_s, size, ask)
+        return paced(count, interval_s, size, ask)
 
     def close(self) -> None:
         self.root.close(timeout=1.0)
@@ -144,6 +179,33 @@ class JoinleafSingleSender(JoinleafSender):
         for _ in range(times):
             for message in batch:
                 send(message)
+
+
+def wait_for_group(root: joinleaf.Root, leaves: int) -> None:
+    """Until every leaf hears the multicast stream; before, its data go over its leg.
+
+    Raises:
+        TimeoutError: One does not.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while sum(getattr(leaf, "carrier", "leg") == "group" for leaf in root.leaves) < leaves:
+        if time.monotonic() > deadline:
+            raise TimeoutError("a leaf does not hear the group")
+        time.sleep(0.02)
+
+
+class JoinleafGroupSender(JoinleafSender):
+    """The same; one multicast stream instead of a copy for each leaf."""
+
+    @staticmethod
+    def where(host: str) -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("", 0))
+            return f"jl://{host}:0?data={GROUP}:{probe.getsockname()[1]}"
+
+    def wait_for(self, leaves: int) -> None:
+        super().wait_for(leaves)
+        wait_for_group(self.root, leaves)
 
 
 class JoinleafReceiver:
@@ -184,121 +246,6 @@ class JoinleafSingleReceiver(JoinleafReceiver):
         return total, stamp_of(data)
 
 
-# pyzmq: PUB/SUB that blocks instead of dropping; imported late, for it is an extra
-
-
-FRAMES_FROM: Final = 64 << 10
-"""From this size on pyzmq takes and gives frames without copying them: faster there, not below."""
-
-
-def _zmq_queue(size: int) -> int:
-    """High water mark in messages: deep, but bounded in memory."""
-    return max(64, min(20_000, (64 << 20) // size))
-
-
-class ZmqSender:
-    """XPUB with XPUB_NODROP: ``send`` waits for the slowest subscriber."""
-
-    def __init__(self, size: int) -> None:
-        import zmq
-
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.XPUB)
-        self.socket.setsockopt(zmq.XPUB_NODROP, 1)
-        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tell of each subscriber, not of the first
-        self.socket.setsockopt(zmq.SNDHWM, _zmq_queue(size))
-        self.socket.setsockopt(zmq.SNDTIMEO, int(PATIENCE_S * 1000))
-        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
-        self.answers = self.context.socket(zmq.PULL)
-        self.answers.setsockopt(zmq.RCVTIMEO, int(PATIENCE_S * 1000))
-        back = self.answers.bind_to_random_port("tcp://127.0.0.1")
-        self.address = f"{port} {back}"
-        self.copy = size < FRAMES_FROM
-
-    def wait_for(self, leaves: int) -> None:
-        for _ in range(leaves):
-            self.socket.recv()  # a subscription
-
-    def send(self, batch: Sequence[bytes], times: int) -> None:
-        send, copy = self.socket.send, self.copy
-        for _ in range(times):
-            for message in batch:
-                send(message, 0, copy)
-
-    def ask(self, count: int, interval_s: float, size: int) -> list[int]:
-        def ask(message: bytes) -> None:
-            self.socket.send(message)
-            _check_answer(message, self.answers.recv())
-
-        return _paced(count, interval_s, size, ask)
-
-    def close(self) -> None:
-        self.context.destroy(linger=0)
-
-
-class ZmqPackedSender(ZmqSender):
-    """The same; the user packs each batch with msgspec."""
-
-    def send(self, batch: Sequence[bytes], times: int) -> None:
-        send, encode = self.socket.send, msgspec.msgpack.Encoder().encode
-        for _ in range(times):
-            send(encode(batch))
-
-
-class ZmqReceiver:
-    """SUB, one ``recv`` for each message."""
-
-    def __init__(self, address: str, size: int) -> None:
-        import zmq
-
-        port, back = address.split()
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.SUB)
-        self.socket.setsockopt(zmq.RCVHWM, _zmq_queue(size))
-        self.socket.setsockopt(zmq.RCVTIMEO, int(PATIENCE_S * 1000))
-        self.answers = self.context.socket(zmq.PUSH)
-        self.answers.connect(f"tcp://127.0.0.1:{back}")
-        self.socket.connect(f"tcp://127.0.0.1:{port}")
-        self.socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self.copy = size < FRAMES_FROM
-
-    def receive(self, count: int) -> tuple[int, int]:
-        recv = self.socket.recv
-        total = 0
-        if not self.copy:
-            for _ in range(count):
-                view = recv(copy=False).buffer
-                total += len(view)
-            return total, stamp_of(view)
-        for _ in range(count):
-            message = recv()
-            total += len(message)
-        return total, stamp_of(message)
-
-    def answer(self, count: int, turn: int, leaves: int) -> None:
-        for number in range(count):
-            message = self.socket.recv()
-            if number % leaves == turn:
-                self.answers.send(message)
-
-    def close(self) -> None:
-        self.context.destroy(linger=0)
-
-
-class ZmqPackedReceiver(ZmqReceiver):
-    """The same; the user unpacks each batch with msgspec."""
-
-    def receive(self, count: int) -> tuple[int, int]:
-        recv, decode = self.socket.recv, msgspec.msgpack.Decoder(list[bytes]).decode
-        total, message = 0, b""
-        while count:
-            messages = decode(recv())
-            for message in messages:
-                total += len(message)
-            count -= len(messages)
-        return total, stamp_of(message)
-
-
 # asyncio streams, as one writes them: a length, then the message
 
 
@@ -310,15 +257,15 @@ async def _read_frame(reader: asyncio.StreamReader) -> bytes:
 class AsyncioSender:
     """``start_server``; each message is written to every connection, drained once a batch."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, host: str) -> None:
         self.runner = asyncio.Runner()
         self.writers: list[asyncio.StreamWriter] = []
         self.readers: list[asyncio.StreamReader] = []
-        self.address = str(self.runner.run(self._start()))
+        self.address = f"{host}:{self.runner.run(self._start(host))}"
 
-    async def _start(self) -> int:
+    async def _start(self, host: str) -> int:
         self.joined = asyncio.Semaphore(0)
-        self.server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self._connected, host, 0)
         return int(self.server.sockets[0].getsockname()[1])
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -371,7 +318,7 @@ class AsyncioSender:
             frame = _LENGTH.pack(size) + message
             for writer in self.writers:
                 writer.write(frame)
-            _check_answer(message, await answers.get())
+            check_answer(message, await answers.get())
             times.append(time.perf_counter_ns() - began)
         for collector in collectors:
             collector.cancel()
@@ -390,14 +337,15 @@ class AsyncioReceiver:
 
     def __init__(self, address: str, size: int) -> None:
         self.runner = asyncio.Runner()
-        self.reader, self.writer = self.runner.run(self._connect(int(address), size))
+        self.reader, self.writer = self.runner.run(self._connect(address, size))
 
     async def _connect(
-        self, port: int, size: int
+        self, address: str, size: int
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         # A limit below the message size would have the reader pause inside each message.
         limit = max(1 << 16, 2 * size)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=limit)
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=limit)
         writer.write(_LENGTH.pack(0))
         return reader, writer
 
@@ -425,14 +373,9 @@ class AsyncioReceiver:
         self.runner.close()
 
 
-ALL: Final = {
-    contender.name: contender
-    for contender in (
-        Contender("pyzmq", ZmqSender, ZmqReceiver),
-        Contender("pyzmq, packed by hand", ZmqPackedSender, ZmqPackedReceiver, packs=True),
-        Contender("asyncio streams", AsyncioSender, AsyncioReceiver),
-        Contender("joinleaf, batches", JoinleafSender, JoinleafReceiver),
-        Contender("joinleaf, one by one", JoinleafSingleSender, JoinleafSingleReceiver),
-    )
-}
-"""By name. The first is what the others are compared with."""
+JOINLEAF: Final = (
+    Contender("joinleaf, batches", JoinleafSender, JoinleafReceiver),
+    Contender("joinleaf, one by one", JoinleafSingleSender, JoinleafSingleReceiver),
+)
+JOINLEAF_GROUP: Final = Contender("joinleaf, multicast", JoinleafGroupSender, JoinleafReceiver)
+ASYNCIO: Final = Contender("asyncio streams", AsyncioSender, AsyncioReceiver)

@@ -6,25 +6,33 @@ for all rounds. CPU time is that of the processes themselves, user and system, o
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import resource
+import signal
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from bench.aio_contenders import AIO
-from bench.contenders import ALL, PATIENCE_S, Contender, batch_of
+from tests.netns.lan import Host
+
+from bench.contenders import PATIENCE_S, Contender, batch_of
+from bench.lan import BenchLan, enter
+from bench.roster import EVERY
 
 __all__ = ["Crew", "Result"]
 
 _context: Final = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["bench.contenders", "bench.aio_contenders"])
+_context.set_forkserver_preload(["bench.roster", "bench.lan"])
 
-_EVERY: Final = {**ALL, **AIO}
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,21 @@ class Result:
     messages: int
 
 
-def _cpu_s() -> float:
+def _cpu_s(server: int | None = None) -> float:
+    """Of this process, and of a server it started."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    own = usage.ru_utime + usage.ru_stime
+    if server is None:
+        return own
+    # proc(5): user and system time are the twelfth and thirteenth field after the name.
+    fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+    return own + (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def _guarded(pipe: Connection, work: Callable[[], None]) -> None:
     """Whatever goes wrong in a worker ends the benchmark with its traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that an end closes what it started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends its workers
     try:
         work()
     except EOFError:
@@ -58,32 +74,43 @@ def _guarded(pipe: Connection, work: Callable[[], None]) -> None:
         raise
 
 
-def _run_sender(pipe: Connection, name: str, size: int, leaves: int) -> None:
+def _run_sender(pipe: Connection, host: Host | None, name: str, size: int, leaves: int) -> None:
     def work() -> None:
-        end = _EVERY[name].sender(size)
-        pipe.send(("address", end.address))
-        end.wait_for(leaves)
-        pipe.send(("ready", None))
-        batch = batch_of(size)
-        while (job := pipe.recv()) is not None:
-            cpu_s, began = _cpu_s(), time.monotonic()
-            if job[0] == "send":
-                end.send(batch, job[1])
-                pipe.send(("sent", began))
-            else:
-                pipe.send(("asked", end.ask(job[1], job[2], size)))
-            pipe.recv()  # all have it: what ran in the background meanwhile counts as well
-            pipe.send(("cpu", _cpu_s() - cpu_s))
-        end.close()
+        if host is not None:
+            enter(host)
+        end = EVERY[name].sender(size, "127.0.0.1" if host is None else host.ipv4)
+        server: int | None = getattr(end, "server_pid", None)
+        with contextlib.closing(end):
+            pipe.send(("address", end.address))
+            end.wait_for(leaves)
+            pipe.send(("ready", None))
+            batch = batch_of(size)
+            while (job := pipe.recv()) is not None:
+                cpu_s, began = _cpu_s(server), time.monotonic()
+                if job[0] == "send":
+                    end.send(batch, job[1])
+                    pipe.send(("sent", began))
+                else:
+                    pipe.send(("asked", end.ask(job[1], job[2], size)))
+                pipe.recv()  # all have it: what ran in the background meanwhile counts as well
+                pipe.send(("cpu", _cpu_s(server) - cpu_s))
 
     _guarded(pipe, work)
 
 
 def _run_receiver(
-    pipe: Connection, name: str, size: int, address: str, turn: int, leaves: int
+    pipe: Connection,
+    host: Host | None,
+    name: str,
+    size: int,
+    address: str,
+    turn: int,
+    leaves: int,
 ) -> None:
     def work() -> None:
-        end = _EVERY[name].receiver(address, size)
+        if host is not None:
+            enter(host)
+        end = EVERY[name].receiver(address, size)
         pipe.send(("ready", None))
         batch = len(batch_of(size))
         while (job := pipe.recv()) is not None:
@@ -104,15 +131,33 @@ def _run_receiver(
 
 
 class Crew:
-    """See the module. A context manager; leaving it ends the processes."""
+    """See the module. A context manager; leaving it ends the processes.
 
-    def __init__(self, contender: Contender, size: int, leaves: int) -> None:
+    Args:
+        contender: Whose ends to run.
+        size: Of the messages, in bytes.
+        leaves: How many receivers.
+        net: Where they are: the sender is its root. None: all on this host's loopback.
+    """
+
+    def __init__(
+        self, contender: Contender, size: int, leaves: int, net: BenchLan | None = None
+    ) -> None:
+        hosts = [None] * (leaves + 1) if net is None else [net.root, *net.leaves]
         self._processes: list[Any] = []  # the context's own process type has no public name
         self._batch = len(batch_of(size))
-        self._sender = self._start(_run_sender, contender.name, size, leaves)
+        self._receivers: list[Connection] = []
+        try:
+            self._gather(hosts, contender.name, size, leaves)
+        except BaseException:
+            self._end(0.0)
+            raise
+
+    def _gather(self, hosts: Sequence[Host | None], name: str, size: int, leaves: int) -> None:
+        self._sender = self._start(_run_sender, hosts[0], name, size, leaves)
         address = self._expect(self._sender, "address")
-        self._receivers = [
-            self._start(_run_receiver, contender.name, size, address, turn, leaves)
+        self._receivers += [
+            self._start(_run_receiver, hosts[1 + turn], name, size, address, turn, leaves)
             for turn in range(leaves)
         ]
         for pipe in (*self._receivers, self._sender):
@@ -171,8 +216,14 @@ class Crew:
                 pipe.send(None)
             except OSError:
                 continue  # ended already
+        self._end(0.0 if error is not None else 5.0)
+
+    def _end(self, patience_s: float) -> None:
         for process in self._processes:
-            process.join(0.0 if error is not None else 5.0)
+            process.join(patience_s)
+            if process.is_alive():
+                process.terminate()
+                process.join(1.0)
             if process.is_alive():
                 process.kill()
                 process.join()

@@ -7,29 +7,41 @@ run of each warms it up and says how many messages fill the time of a round.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
-from bench.contenders import ALL, Contender, batch_of
+from bench.contenders import Contender, batch_of
 from bench.crew import Crew, Result
+from bench.lan import BenchLan
+from bench.places import PLACES, Place
 from bench.record import print_table, spread
+from bench.rounds import Outcome, take_turns
 
-__all__ = ["run"]
+__all__ = ["measure", "run"]
 
 
 def run(
     *,
-    leaves: Sequence[int],
+    leaves: int,
     sizes: Sequence[int],
     rounds: int,
     seconds: float,
-    only: Sequence[str],
-    contenders: Sequence[Contender] = tuple(ALL.values()),
+    contenders: Sequence[Contender],
+    where: Place = "loopback",
+    net: BenchLan | None = None,
 ) -> None:
-    """Print one table for each size and number of leaves."""
+    """Print one table for each size.
+
+    Args:
+        leaves: How many receivers.
+        sizes: Of the messages, in bytes, at least 4.
+        rounds: How often each contender has its turn.
+        seconds: About how long a turn takes.
+        contenders: Who takes part. The first that gets through is what others are compared with.
+        where: What the title says of ``net``.
+        net: The hosts; None: this one.
+    """
     for size in sizes:
-        for count in leaves:
-            results = measure(count, size, rounds, seconds, only, contenders)
-            _print(results, size, count)
+        outcome = measure(leaves, size, rounds, seconds, contenders, net)
+        _print(outcome, size, leaves, where)
 
 
 def measure(
@@ -37,27 +49,27 @@ def measure(
     size: int,
     rounds: int,
     seconds: float,
-    only: Sequence[str],
-    contenders: Sequence[Contender] = tuple(ALL.values()),
-) -> dict[str, list[Result]]:
-    """Results by contender's name, in the order of the rounds."""
+    contenders: Sequence[Contender],
+    net: BenchLan | None = None,
+) -> Outcome[Result]:
+    """Results and failures by contender's name."""
     batch = len(batch_of(size))
-    chosen: list[Contender] = [
+    chosen = [
         contender
         for contender in contenders
-        if (batch > 1 or not contender.packs) and (not only or contender.name in only)
+        if (batch > 1 or not contender.packs)
+        and size >= contender.smallest
+        and (net is None or not contender.one_host)
     ]
-    results: dict[str, list[Result]] = {contender.name: [] for contender in chosen}
-    with ExitStack() as stack:
-        crews = {
-            contender.name: stack.enter_context(Crew(contender, size, leaves))
-            for contender in chosen
-        }
-        times = {name: _calibrate(crew, size, batch, seconds) for name, crew in crews.items()}
-        for _ in range(rounds):
-            for name, crew in crews.items():
-                results[name].append(crew.send(times[name]))
-    return results
+    return take_turns(
+        chosen,
+        size,
+        leaves,
+        rounds,
+        prepare=lambda crew: _calibrate(crew, size, batch, seconds),
+        job=lambda crew, times: crew.send(times),
+        net=net,
+    )
 
 
 def _calibrate(crew: Crew, size: int, batch: int, seconds: float) -> int:
@@ -70,31 +82,29 @@ def _calibrate(crew: Crew, size: int, batch: int, seconds: float) -> int:
     return max(1, round(times * seconds / trial.seconds))
 
 
-def _print(results: dict[str, list[Result]], size: int, leaves: int) -> None:
-    reference = next(iter(results.values()))
-    rows = []
-    for name, mine in results.items():
-        rate = [result.messages / result.seconds for result in mine]
-        cpu_ns = [result.cpu_s / result.messages * 1e9 for result in mine]
-        faster = [
-            value / (other.messages / other.seconds)
-            for value, other in zip(rate, reference, strict=True)
-        ]
-        leaner = [
-            (other.cpu_s / other.messages * 1e9) / value
-            for value, other in zip(cpu_ns, reference, strict=True)
-        ]
-        rows.append((
-            name,
-            spread([value / 1e3 for value in rate], ",.1f"),
-            f"{sorted(rate)[len(rate) // 2] * size / 1e6:,.0f}",
-            spread(faster),
-            spread(cpu_ns, ",.0f"),
-            spread(leaner),
-        ))  # fmt: skip
-    first = next(iter(results))
+def _print(outcome: Outcome[Result], size: int, leaves: int, where: Place) -> None:
+    first, reference = next(iter(outcome.results.items()), ("none", []))
+    rows = [(name, *_cells(mine, reference, size)) for name, mine in outcome.results.items()]
     head = (
         "contender", "k msg/s at each", "MB/s at each", f"x {first}",
         "CPU ns/msg, all processes", f"{first}'s CPU / own",
     )  # fmt: skip
-    print_table(f"{size:,} B to {leaves} {'leaf' if leaves == 1 else 'leaves'}", head, rows)
+    to = f"{leaves} {'leaf' if leaves == 1 else 'leaves'}"
+    print_table(f"{size:,} B to {to}, {PLACES[where]}", head, rows, outcome.failures)
+
+
+def _cells(mine: Sequence[Result], reference: Sequence[Result], size: int) -> tuple[str, ...]:
+    rates = [result.messages / result.seconds for result in mine]
+    cpu_ns = [result.cpu_s / result.messages * 1e9 for result in mine]
+    pairs = list(zip(mine, reference, strict=True))
+    faster = [
+        (own.messages / own.seconds) / (other.messages / other.seconds) for own, other in pairs
+    ]
+    leaner = [(other.cpu_s / other.messages) / (own.cpu_s / own.messages) for own, other in pairs]
+    return (
+        spread([rate / 1e3 for rate in rates], ",.1f"),
+        f"{sorted(rates)[len(rates) // 2] * size / 1e6:,.0f}",
+        spread(faster),
+        spread(cpu_ns, ",.0f"),
+        spread(leaner),
+    )

@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,7 +50,9 @@ def _version(name: str) -> str:
 def print_where() -> None:
     """Command, commit, machine and versions: without them a figure means nothing."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    libraries = ", ".join(map(_version, ("joinleaf", "msgspec", "pyzmq")))
+    libraries = ", ".join(
+        map(_version, ("joinleaf", "msgspec", "pyzmq", "eclipse-zenoh", "nats-py"))
+    )
     print(f"command:  python -m bench {' '.join(sys.argv[1:])}")
     print(f"commit:   {_commit()}")
     print(f"machine:  {os.cpu_count()} x {_processor()}, {platform.platform()}")
@@ -60,14 +62,23 @@ def print_where() -> None:
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Median and, in brackets, lowest and highest."""
+    """Median and, in brackets, lowest and highest; a single value is what it is."""
     middle = statistics.median(values)
+    if len(values) == 1:
+        return f"{middle:{form}}"
     return f"{middle:{form}} [{min(values):{form}}..{max(values):{form}}]"
 
 
-def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A Markdown table."""
-    cells = [list(head), *map(list, rows)]
+def print_table(
+    title: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    failures: Mapping[str, str] | None = None,
+) -> None:
+    """A Markdown table; who failed has a row as well, and the reason below it."""
+    failures = failures or {}
+    failed = [[name, "failed", *["-"] * (len(head) - 2)] for name in failures]
+    cells = [list(head), *map(list, rows), *failed]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     print(f"### {title}\n")
     for number, row in enumerate(cells):
@@ -82,4 +93,7 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) 
                 for column, width in enumerate(widths)
             )
             print("| " + " | ".join(rules) + " |")
-    print(flush=True)
+    print()
+    for name, reason in failures.items():
+        print(f"{name} failed: {reason}\n")
+    sys.stdout.flush()
