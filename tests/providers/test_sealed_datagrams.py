@@ -29,6 +29,7 @@ import joinleaf.aio
 from joinleaf.core.wire.sealed import FRESH_S, OVERHEAD
 from joinleaf.drivers import multicast
 from joinleaf.errors import SpiError
+from joinleaf.providers import ip_sealing
 from joinleaf.providers.ip_multicast import IpMulticastProvider
 from joinleaf.providers.source_specific import SourceSpecificProvider
 from joinleaf.spi import codes
@@ -423,3 +424,11 @@ def test_a_phrase_is_a_key_too() -> None:
     with joinleaf.join(where, interface="lo") as session:
         session.send(b"x")
         assert session.receive(timeout=BOUND).data == b"x"
+
+
+def test_whoever_has_the_key_can_speak_as_anybody(world: World) -> None:
+    """What a shared key does not prove; see docs/explanation/threat-model.md."""
+    receiver = world.member()
+    where = SessionAddress.parse(f"{world.address}#{KEY}")
+    world.attacker.say(*ip_sealing.Sealing(where).seal([b"as if from ann"], time.time_ns()))
+    assert receive(receiver, 1) == [b"as if from ann"]

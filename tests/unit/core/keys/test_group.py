@@ -338,3 +338,11 @@ def test_no_text_shows_a_key() -> None:
         KeyFact.parse(root.key_frame_body() + b"x")
     assert secret.hex()[:8] not in str(refused.value)
     assert repr(secret)[2:10] not in str(refused.value)
+
+
+def test_every_member_could_have_sealed_what_the_root_seals() -> None:
+    """What a group key does not prove; see docs/explanation/threat-model.md."""
+    root, leaf = pair()
+    member = KeyFact.parse(root.key_frame_body())  # what every leaf is told
+    forged = GroupKeys(member.key, TAG, epoch=member.epoch).seal(0, 1, b"as if from the root")
+    assert leaf.open(1, 0, 1, forged) == b"as if from the root"
