@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -65,6 +66,23 @@ def join() -> Iterator[Join]:
             return member
 
         yield start
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_sealed_members_hear_each_other_and_no_stranger(lan: Lan, join: Join, version: int) -> None:
+    url, key = udp(version), secrets.token_urlsafe(32)
+    one, two = (join(host, f"{url}#{key}") for host in lan.hosts[:2])
+    plain, other = join(lan.hosts[2], url), join(lan.hosts[2], f"{url}#{secrets.token_urlsafe(32)}")
+    for stranger in (plain, other):
+        stranger.ask("send injected")
+    one.ask("send sealed")
+    sender = lan.hosts[0].ipv4 if version == 4 else lan.hosts[0].ipv6
+    assert two.ask("receive 10") == f"got {sender} sealed"
+    assert two.hears_nothing()
+    assert other.ask("receive 10").endswith(" injected")  # its own, and nothing but
+    assert other.hears_nothing()
+    counts = json.loads(two.ask("statistics"))
+    assert (counts["refused_plain"], counts["refused_other_key"]) == (1, 1)
 
 
 @pytest.mark.parametrize("version", [4, 6])

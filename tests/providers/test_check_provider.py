@@ -42,6 +42,12 @@ ADDRESSES = {
     "ssm://127.0.0.1@232.83.17.1:48318?interface=127.0.0.1": (
         "joinleaf.providers.source_specific:SourceSpecificProvider"
     ),
+    "udp://239.255.83.17:48319?interface=127.0.0.1#a key for the kit of this test alone, long": (
+        "joinleaf.providers.ip_multicast:IpMulticastProvider"
+    ),
+    "ssm://127.0.0.1@232.83.17.1:48320?interface=127.0.0.1#a key for the kit of this test alone": (
+        "joinleaf.providers.source_specific:SourceSpecificProvider"
+    ),
     "jl://127.0.0.1:0": "joinleaf.providers.rooted:RootedProvider",
     "jl://127.0.0.1:0?plane=nonrooted": "joinleaf.providers.rooted:RootedProvider",
 }

@@ -13,8 +13,9 @@ The root alone seals, so one counter under one key is enough for nonces that nev
 
 **When the root rotates** (``GroupKeys.rotate``): before it expels a leaf or answers a leave, once
 for all who go at the same time; when a leg breaks; and when ``due_for_rotation``. First rotate,
-then send KEY to all who stay, then seal. A joiner needs no rotation: it gets the current ``fact``,
-and with it can read what was sent since the epoch began, not before.
+then send KEY to all who stay, also to those that the group does not serve at the moment and those
+whose ACCEPT has just left, then seal. A joiner needs no rotation: it gets the current ``fact``, and
+with it can read what was sent since the epoch began, not before.
 
 **What an old key is good for**: a leaf that knows epoch n + 1 takes units of epoch n only below
 the unit that n + 1 began with, and no SYNC or PROBE of epoch n at all. So somebody expelled can
