@@ -8,10 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from bench import bulk, joins, latency, messages
+from bench import bulk, joins, latency, messages, profiling
 from bench.bulk_memory import MEMORY_WAYS
 from bench.bulk_ways import FILE_WAYS
-from bench.contenders import Contender
+from bench.contenders import JOINLEAF, JOINLEAF_GROUP, Contender
 from bench.places import PLACES, Place, place, why_no_hosts
 from bench.record import print_where
 from bench.roster import ALL, EVERY, ON_LOOPS, installed
@@ -25,6 +25,7 @@ QUESTIONS = {
     "aio": "messages, on event loops",
     "joins": "how fast a root admits",
     "bulk": "a file, or memory, to all",
+    "profile": "where a contender's Python spends the time of a batch (choose with --only)",
 }
 
 
@@ -105,6 +106,9 @@ def _answer(options: argparse.Namespace, wanted: Sequence[Place]) -> int:
         )
     if asked == "aio":
         _compare(options, wanted, ["messages"], ON_LOOPS, [64, 1024, 65536])
+    elif asked == "profile":
+        chosen = ALL if options.only else [JOINLEAF_GROUP, JOINLEAF[0]]
+        _compare(options, wanted, ["profile"], chosen, [64, 1024, 65536])
     elif asked != "joins":
         sizes = [64, 65536] if asked == "short" else [64, 1024, 65536, 1 << 20]
         questions = ["messages", "latency"] if asked == "short" else [asked]
@@ -138,13 +142,16 @@ def _compare(
             with contextlib.nullcontext() if own else place(where, leaves) as net:
                 for question in questions:
                     shared = {
-                        "leaves": leaves, "rounds": _rounds(options), "seconds": options.seconds,
+                        "leaves": leaves, "seconds": options.seconds,
                         "contenders": able, "where": where, "net": net,
                     }  # fmt: skip
+                    rounds, wished = _rounds(options), options.sizes or sizes
                     if question == "messages":
-                        messages.run(sizes=options.sizes or sizes, **shared)
+                        messages.run(sizes=wished, rounds=rounds, **shared)
+                    elif question == "profile":
+                        profiling.run(sizes=wished, **shared)
                     else:
-                        latency.run(size=(options.sizes or [64])[0], **shared)
+                        latency.run(size=(options.sizes or [64])[0], rounds=rounds, **shared)
     return True
 
 

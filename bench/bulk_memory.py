@@ -24,6 +24,9 @@ __all__ = ["MEMORY_WAYS", "MemoryWay"]
 LIMIT_S: Final = 60.0
 """For one transfer; who takes longer is out."""
 
+SHAPED_WINDOW: Final = 256 << 10
+"""Of the unrepaired stream on the shaped link, whose queue holds a megabyte."""
+
 LOOPBACK_SEGMENT: Final = 60_000
 """The interface takes datagrams of that size as they are."""
 
@@ -59,6 +62,7 @@ def _group(job: Job) -> Transfer:
             job.size,
             net=None if on_loopback else job.net,
             segment=LOOPBACK_SEGMENT if on_loopback else limits.SEGMENT,
+            window_bytes=SHAPED_WINDOW if job.where == "gigabit" else limits.WINDOW,
         )
     if carried.lost:
         raise TransferError(f"{carried.lost:.2%} lost")

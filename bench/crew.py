@@ -7,6 +7,7 @@ for all rounds. CPU time is that of the processes themselves, user and system, o
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import multiprocessing
 import os
 import resource
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Final, Self
 
 from tests.netns.lan import Host
@@ -61,6 +62,24 @@ def _cpu_s(server: int | None = None) -> float:
     return own + (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
+Line = tuple[str, int, float]
+"""A function, how often it was called, and seconds in itself."""
+
+
+def _profiled(work: Callable[[], object]) -> list[Line]:
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return [
+        (_name_of(entry.code), entry.callcount, entry.inlinetime) for entry in profile.getstats()
+    ]
+
+
+def _name_of(code: CodeType | str) -> str:
+    if isinstance(code, str):
+        return code.strip("<>")
+    return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno} {code.co_name}"
+
+
 def _guarded(pipe: Connection, work: Callable[[], None]) -> None:
     """Whatever goes wrong in a worker ends the benchmark with its traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that an end closes what it started
@@ -90,6 +109,8 @@ def _run_sender(pipe: Connection, host: Host | None, name: str, size: int, leave
                 if job[0] == "send":
                     end.send(batch, job[1])
                     pipe.send(("sent", began))
+                elif job[0] == "profile":
+                    pipe.send(("profiled", _profiled(lambda: end.send(batch, job[1]))))
                 else:
                     pipe.send(("asked", end.ask(job[1], job[2], size)))
                 pipe.recv()  # all have it: what ran in the background meanwhile counts as well
@@ -122,6 +143,9 @@ def _run_receiver(
                 if total != job[1] * batch * size or stamp != batch - 1:
                     raise AssertionError(f"{total} bytes, last message {stamp}: not what was sent")
                 pipe.send(("done", (ended, cpu_s)))
+            elif job[0] == "profile":
+                lines = _profiled(lambda: end.receive(job[1] * batch))
+                pipe.send(("done", (lines, 0.0)))
             else:
                 end.answer(job[1], turn, leaves)
                 pipe.send(("done", (time.monotonic(), _cpu_s() - cpu_s)))
@@ -189,6 +213,19 @@ class Crew:
         """Round trips in nanoseconds, and CPU seconds of all processes together."""
         times, _, cpu_s = self._job(("ask", count, interval_s), "asked")
         return times, cpu_s
+
+    def profile(self, times: int) -> tuple[list[Line], list[Line]]:
+        """Have the batch sent so many times; where the sender and the first receiver spent it."""
+        for pipe in self._receivers:
+            pipe.send(("profile", times))
+        for pipe in self._receivers:
+            self._expect(pipe, "armed")
+        self._sender.send(("profile", times))
+        sending = self._expect(self._sender, "profiled")
+        receiving = [self._expect(pipe, "done")[0] for pipe in self._receivers]
+        self._sender.send("all have it")
+        self._expect(self._sender, "cpu")
+        return sending, receiving[0]
 
     def _job(self, job: tuple[Any, ...], word: str) -> tuple[Any, float, float]:
         for pipe in self._receivers:

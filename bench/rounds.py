@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from bench.contenders import Contender
 from bench.crew import Crew
 from bench.lan import BenchLan
+from bench.zenoh_contenders import tidied
 
 __all__ = ["Outcome", "take_turns"]
 
@@ -43,6 +44,7 @@ def take_turns(
     """Have every contender do the job once a round; who fails is out, with the reason."""
     outcome: Outcome[_Result] = Outcome()
     with ExitStack() as stack:
+        stack.enter_context(tidied())
         ready: dict[str, tuple[Crew, _Prepared]] = {}
         for one in contenders:
             try:

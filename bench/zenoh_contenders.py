@@ -7,21 +7,35 @@ one receiver) and by allocating there first (ahead with four). It is only for pr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from bench.contenders import Contender, check_answer, paced, stamp_of
 
-__all__ = ["ALLOCATED", "SHARED", "TCP"]
+__all__ = ["ALLOCATED", "SHARED", "TCP", "tidied"]
 
 QUEUE: Final = 1000
 """Samples between the library's thread and the program; a full queue holds the sender."""
 
 POOL_BYTES: Final = 64 << 20
 """Shared memory to allocate messages in: a few dozen of the largest."""
+
+
+@contextlib.contextmanager
+def tidied() -> Iterator[None]:
+    """Remove what zenoh leaves in /dev/shm when its processes do not end as Python programs do."""
+    folder = Path("/dev/shm")
+    before = set(folder.glob("*.zenoh"))
+    try:
+        yield
+    finally:
+        for left in set(folder.glob("*.zenoh")) - before:
+            left.unlink(missing_ok=True)
 
 
 def _open(shared: bool, *, listen: str = "", connect: str = "") -> Any:
