@@ -31,6 +31,7 @@ from joinleaf.spi.qos import parse_rate, parse_size
 from joinleaf.values import Address, SessionAddress
 
 from .conversation import LeafConversation, RootConversation
+from .stream import stream, stream_bodies
 
 __all__ = ["TARGETS", "Target"]
 
@@ -234,5 +235,7 @@ TARGETS: Final[dict[str, Target]] = {
     "rate": rate,
     "sealed": sealed,
     "group_keys": group_keys,
+    "stream": stream,
+    "stream_bodies": stream_bodies,
     **({"transfer": transfer} if find_spec("joinleaf.transfer.wire") else {}),
 }

@@ -496,6 +496,9 @@ class StreamReceiver:
     def _move_to(self, unit: int) -> None:
         self._next = unit
         self._drop_below(unit)
+        # While nobody had said where the stream is, anybody could have sent any number.
+        for number in [number for number in self._held if number - unit >= MAX_AHEAD]:
+            self._forget(number)
         self._expect = max(self._expect, unit << 6)
         self._gap_due, self._gap_is_new = None, False
         for held in self._held.values():
