@@ -20,31 +20,34 @@ class ReplayWindow:
     Args:
         first: The lowest number that will be accepted.
         width: How far behind the newest a number may be; at least 1.
+
+    Attributes:
+        following: The number after the newest; it is new, and most that come are it.
     """
 
-    __slots__ = ("_missing", "_next", "_width")
+    __slots__ = ("_missing", "_width", "following")
 
     def __init__(self, first: int = 0, width: int = REPLAY_WINDOW) -> None:
         if width < 1:
             raise ValueError("a replay window is at least 1 wide")
-        self._next = first
+        self.following = first
         self._width = width
         self._missing: set[int] = set()
 
     def is_new(self, number: int) -> bool:
         """Whether ``accept`` would take it. Ask before the crypto; it changes nothing."""
-        return number >= self._next or (
-            number in self._missing and number >= self._next - self._width
+        return number >= self.following or (
+            number in self._missing and number >= self.following - self._width
         )
 
     def accept(self, number: int) -> bool:
         """Take a number that has proved authentic; False if it was seen, or is too old."""
-        following = self._next
+        following = self.following
         if number == following:
-            self._next = following + 1
+            self.following = following + 1
             return True
         if number > following:
-            self._next = number + 1
+            self.following = number + 1
             self._note_missing(max(following, number + 1 - self._width), number)
             return True
         if not self.is_new(number):
@@ -56,5 +59,5 @@ class ReplayWindow:
         missing = self._missing
         missing.update(range(first, end))
         if len(missing) > 2 * self._width:  # at least a whole width of them are too old by now
-            oldest = self._next - self._width
+            oldest = self.following - self._width
             self._missing = {number for number in missing if number >= oldest}

@@ -230,12 +230,14 @@ class DatagramOpener:
                 sender = self._newcomer(datagram, now_ns // _SECOND_NS)
                 if sender is None:
                     continue
-            elif not self._is_new(sender, time_s, counter):
+            elif (
+                counter != sender.window.following or time_s != sender.newest
+            ) and not self._is_new(sender, time_s, counter):
                 continue
             try:
                 message = sender.decrypt(
                     datagram[_ID_END:_HEADER_BYTES],
-                    memoryview(datagram)[_HEADER_BYTES:],
+                    datagram[_HEADER_BYTES:],
                     datagram[:_HEADER_BYTES],
                 )
             except InvalidTag:
