@@ -160,10 +160,11 @@ def test_sealed_multicast_needs_nothing_but_the_address_and_never_shows_its_key(
     start: Start,
 ) -> None:
     key = secrets.token_urlsafe(32)
-    where = {"JOINLEAF_ADDRESS": f"udp://239.255.66.4:34001#{key}"}
+    group = f"udp://239.204.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}:34001"
+    where = {"JOINLEAF_ADDRESS": f"{group}#{key}"}
     listener = start("leaf", "--interface", "lo", "-vv", environment=where)
-    listener.wait_for("joined udp://239.255.66.4:34001")
-    with joinleaf.join("udp://239.255.66.4:34001", interface="lo") as stranger:
+    listener.wait_for(f"joined {group}")
+    with joinleaf.join(group, interface="lo") as stranger:
         stranger.send(b"in the clear")
         speaker = start(
             "leaf", "--interface", "lo", "--role", "sender", "-vv", environment=where, stdin=True

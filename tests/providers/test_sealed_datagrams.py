@@ -43,6 +43,8 @@ KEY, OTHER_KEY = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
 SECRETS = [b"attack at dawn", b"", b"the second message", random.Random(1).randbytes(5000)]
 
 _ports = itertools.count(33000)
+_MINE = f"{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"  # groups of this run alone
+UDP_GROUP, SSM_GROUP, ELSEWHERE = f"239.201.{_MINE}", f"232.201.{_MINE}", f"239.202.{_MINE}"
 
 
 class Attacker:
@@ -52,7 +54,7 @@ class Attacker:
         self._group = (group, port)
         self._ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._ear.bind(("0.0.0.0", port))
+        self._ear.bind((group, port))  # not the wildcard, which hears other groups as well
         membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton("127.0.0.1"))
         self._ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         self._ear.settimeout(BOUND)
@@ -108,7 +110,7 @@ class World:
 @pytest.fixture(params=["udp", "ssm"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     port = next(_ports)
-    group = "239.255.66.2" if request.param == "udp" else "232.1.66.2"
+    group = UDP_GROUP if request.param == "udp" else SSM_GROUP
     made = World(request.param, group, port, Attacker(group, port), [])
     yield made
     for endpoint in made.made:
@@ -314,7 +316,7 @@ def test_messages_are_as_long_as_a_datagram_has_room_for(world: World) -> None:
 
 def test_a_key_is_for_the_session_it_was_given_with(world: World) -> None:
     endpoint = world.open(f"#{KEY}")
-    for address in (Address(world.group, world.port + 1), Address("239.255.66.9", world.port)):
+    for address in (Address(world.group, world.port + 1), Address(ELSEWHERE, world.port)):
         with pytest.raises(SpiError) as refused:
             endpoint.join_leaf(address, role=JoinRole.RECEIVER_ONLY)
         assert refused.value.code == codes.WSAEINVAL
@@ -393,7 +395,7 @@ def test_readiness_and_select_work_while_strangers_talk(world: World) -> None:
 
 
 def test_members_hear_themselves_or_not_as_without_a_seal() -> None:
-    where = f"udp://239.255.66.3:{next(_ports)}#{KEY}"
+    where = f"udp://{ELSEWHERE}:{next(_ports)}#{KEY}"
     with (
         joinleaf.join(where, interface="lo") as one,
         joinleaf.join(where, interface="lo", loopback=False) as other,
@@ -406,7 +408,7 @@ def test_members_hear_themselves_or_not_as_without_a_seal() -> None:
 
 
 def test_asyncio_sessions_are_sealed_by_the_same_address() -> None:
-    where = f"udp://239.255.66.3:{next(_ports)}#{KEY}"
+    where = f"udp://{ELSEWHERE}:{next(_ports)}#{KEY}"
 
     async def talk() -> bytes:
         async with joinleaf.aio.join(where, interface="lo") as asynchronous:
@@ -420,7 +422,7 @@ def test_asyncio_sessions_are_sealed_by_the_same_address() -> None:
 
 
 def test_a_phrase_is_a_key_too() -> None:
-    where = f"udp://239.255.66.3:{next(_ports)}#correct horse battery"
+    where = f"udp://{ELSEWHERE}:{next(_ports)}#correct horse battery"
     with joinleaf.join(where, interface="lo") as session:
         session.send(b"x")
         assert session.receive(timeout=BOUND).data == b"x"

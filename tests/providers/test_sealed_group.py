@@ -9,6 +9,7 @@ with the kernel's trains in between.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import socket
 import struct
@@ -42,6 +43,8 @@ TAG = 0x7A9
 NONCE = b"nonce of probes!"
 WINDOW = 1 << 20
 
+GROUP = f"239.203.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"  # of this run alone
+
 _ports = itertools.count(37000)
 SEED = 7
 _random = random.Random(SEED)
@@ -74,7 +77,7 @@ class Session:
     """A root and its members, moved along by hand."""
 
     def __init__(self, members: int) -> None:
-        self.group = Address("239.255.66.5", next(_ports))
+        self.group = Address(GROUP, next(_ports))
         self.port = GroupSender(self.group, LOOPBACK)
         self.keys = GroupKeys(_random.randbytes(32), TAG)
         self.sender = StreamSender(Layout(SEGMENT), tag=TAG, window_bytes=WINDOW, sealer=self.keys)
