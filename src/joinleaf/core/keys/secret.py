@@ -12,8 +12,9 @@ to guess, or each guess has to be dear:
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
+
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from joinleaf.core.keys.derive import KEY_BYTES, extract
 
@@ -31,7 +32,6 @@ _SALT: Final = b"joinleaf shared secret 1"
 _SCRYPT_N: Final = 1 << 15
 _SCRYPT_R: Final = 8
 _SCRYPT_P: Final = 3
-_SCRYPT_MEMORY: Final = 64 << 20
 
 
 def check_secret(text: str) -> None:
@@ -53,13 +53,6 @@ def master_key(text: str) -> bytes:
     check_secret(text)
     material = text.encode("utf-8", "surrogateescape")
     if len(text) < STRONG_FROM:
-        material = hashlib.scrypt(
-            material,
-            salt=_SALT,
-            n=_SCRYPT_N,
-            r=_SCRYPT_R,
-            p=_SCRYPT_P,
-            maxmem=_SCRYPT_MEMORY,
-            dklen=KEY_BYTES,
-        )
+        stretch = Scrypt(salt=_SALT, length=KEY_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
+        material = stretch.derive(material)
     return extract(_SALT, material)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 
 import pytest
 
+from joinleaf.core.keys import secret
 from joinleaf.core.keys.secret import STRONG_FROM, check_secret, master_key
 
 PHRASE = "correct horse battery staple"
@@ -36,11 +39,15 @@ def test_every_secret_has_a_key_of_its_own_the_same_every_time() -> None:
 def test_only_what_is_short_is_made_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def scrypt(text: bytes, **named: int) -> bytes:
-        calls.append((text, named["n"] * named["r"] * 128))
-        return bytes(32)
+    class Recorder:
+        def __init__(self, **named: int) -> None:
+            self._bytes = named["n"] * named["r"] * 128
 
-    monkeypatch.setattr("hashlib.scrypt", scrypt)
+        def derive(self, text: bytes) -> bytes:
+            calls.append((text, self._bytes))
+            return bytes(32)
+
+    monkeypatch.setattr(secret, "Scrypt", Recorder)
     master_key(secrets.token_urlsafe(32))
     assert not calls
     master_key((PHRASE * 2)[: STRONG_FROM - 1])
@@ -49,3 +56,17 @@ def test_only_what_is_short_is_made_dear(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_any_text_can_be_a_secret() -> None:
     assert len(master_key("schlüssel 鍵 \udcff и ещё один")) == 32
+
+
+def test_a_phrase_stands_for_the_same_key_in_every_release() -> None:
+    """Another key would keep programs of different releases apart. Source: hashlib's scrypt."""
+    material = hashlib.scrypt(
+        PHRASE.encode(),
+        salt=b"joinleaf shared secret 1",
+        n=1 << 15,
+        r=8,
+        p=3,
+        maxmem=64 << 20,
+        dklen=32,
+    )
+    assert master_key(PHRASE) == hmac.digest(b"joinleaf shared secret 1", material, "sha256")
