@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -346,3 +350,21 @@ def test_every_member_could_have_sealed_what_the_root_seals() -> None:
     member = KeyFact.parse(root.key_frame_body())  # what every leaf is told
     forged = GroupKeys(member.key, TAG, epoch=member.epoch).seal(0, 1, b"as if from the root")
     assert leaf.open(1, 0, 1, forged) == b"as if from the root"
+
+
+def test_units_and_control_bodies_are_what_the_protocol_page_says() -> None:
+    """Written once more from docs/reference/protocol.md, with nothing of ours."""
+
+    def derived(info: bytes) -> AESGCM:
+        return AESGCM(HKDFExpand(SHA256(), 32, b"joinleaf " + info).derive(key(1)))
+
+    root = GroupKeys(key(1), TAG, epoch=300)
+    unit = derived(b"group unit\0").encrypt(
+        struct.pack(">IQ", 300, 7), b"abc", struct.pack(">IBBQ", TAG, 45, 2, 7)
+    )
+    assert root.seal(7, 2, b"abc") == unit
+    root.seal_control(SYNC, 9, 8, b"")
+    sync = derived(b"group control\0").encrypt(
+        struct.pack(">IQ", 300, 1), b"abc", struct.pack(">IBBBQ", TAG, 45, SYNC, 9, 8)
+    )
+    assert root.seal_control(SYNC, 9, 8, b"abc") == struct.pack(">Q", 1) + sync

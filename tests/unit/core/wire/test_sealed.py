@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -319,3 +323,17 @@ def test_arguments_out_of_range_are_refused() -> None:
         SharedKey(b"short", b"")
     with pytest.raises(ValueError, match="16 bytes"):
         DatagramSealer(shared(), lambda: b"short")
+
+
+def test_a_datagram_is_what_the_protocol_page_says() -> None:
+    """Written once more from docs/reference/protocol.md, with nothing of ours."""
+
+    def derived(key: bytes, info: bytes) -> bytes:
+        return HKDFExpand(SHA256(), 32, b"joinleaf " + info).derive(key)
+
+    session = derived(MASTER, b"sealed session\0udp 239.1.2.3 5000 ")
+    name = ids()()
+    stamp = struct.pack(">IQ", NOW // SECOND, 0)
+    header = b"JLS\x01" + derived(session, b"hint\0")[:4] + name + stamp
+    key = derived(session, b"sender\0" + name)
+    assert sender().seal(b"abc") == header + AESGCM(key).encrypt(stamp, b"abc", header)
