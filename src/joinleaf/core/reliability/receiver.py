@@ -93,9 +93,9 @@ class StreamReceiver:
 
     __slots__ = (
         "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
-        "_gap_is_new", "_held", "_held_bytes", "_last_report_ns", "_listening", "_next", "_opener",
-        "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial", "_tag",
-        "_timing", "_told", "_window", "backlog", "counters", "probe_heard", "ready",
+        "_gap_is_new", "_held", "_held_bytes", "_holding", "_last_report_ns", "_listening", "_next",
+        "_opener", "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial",
+        "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard", "ready",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +127,7 @@ class StreamReceiver:
         self.ready: list[bytes] = []
         self._ready_bytes = 0
         self.backlog = 0
+        self._holding = False
         self._advertised = window_bytes
         self._fresh = 0  # bytes since the last report
         self._echo, self._echo_ns, self._serial = NO_UNIT, 0, -1
@@ -159,17 +160,21 @@ class StreamReceiver:
         self._move_to(unit)
         self._report_due = 0
 
-    def stop(self, unit: int) -> None:
+    def stop(self, unit: int) -> bool:
         """STOP: nothing more comes by the group; all before ``unit`` has been delivered.
+
+        Returns:
+            Whether later units have been delivered too: the leg will bring their frames again.
 
         Raises:
             RemoteProtocolError: Something before it has not.
         """
-        if self._listening or unit != self._next:
+        if self._listening or unit > self._next:
             raise RemoteProtocolError(f"STOP at unit {unit}, but the next is {self._next}")
         self._listening = True
         self._drop_below(NO_UNIT)
         self._gap_due = self._report_due = None
+        return self._next > unit
 
     def skip(self, unit: int) -> None:
         """SKIP: go on with ``unit``; what has not been delivered of those before never will.
@@ -527,7 +532,18 @@ class StreamReceiver:
         if self._advertised <= self._window // 2 and window - self._advertised >= self._window // 4:
             self._report_due = 0
 
+    def hold(self, holding: bool) -> None:
+        """The owner fetches no more trains, or does again: the root learns that there is no window.
+
+        It then waits, as the sender's policy says, and does not take the group for dead.
+        """
+        if holding != self._holding:
+            self._holding = holding
+            self._report_due = 0
+
     def _free(self) -> int:
+        if self._holding:
+            return 0
         free = self._window - self._ready_bytes - self.backlog
         # A window too small for any unit is none: the root would wait for a part of it for ever.
         return free if free >= self._window // 8 else 0

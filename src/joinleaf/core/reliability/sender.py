@@ -100,7 +100,8 @@ class _Unit:
 
 class _Leaf:
     __slots__ = (
-        "ack", "aside", "bit", "key", "limit", "lost", "progress_ns", "symbols", "window",
+        "ack", "aside", "bit", "heard_ns", "key", "limit", "lost", "progress_ns", "symbols",
+        "window",
     )  # fmt: skip
 
     def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
@@ -110,6 +111,7 @@ class _Leaf:
         self.window = window
         self.limit = 0  # offset up to which it can take the stream
         self.progress_ns = now_ns
+        self.heard_ns = now_ns
         self.symbols = 0  # sent when it reported last
         self.lost: dict[int, int] = {}  # unit -> bitmap, as it reported last
         self.aside = False  # skipped, and waited for no longer until it has room
@@ -218,6 +220,20 @@ class StreamSender:
     def own(self) -> None:
         """Copy what waits of others' memory: the caller of a send may reuse it now."""
         self._pending = deque([bytes(_joined(parts))] for parts in self._pending)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of the stream in a full unit."""
+        return self._capacity
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be transmitted for the first time."""
+        return self._pending_bytes
+
+    def acknowledged(self, key: int) -> int:
+        """The unit that this leaf wants next; KeyError if it is not served."""
+        return self._leaves[key].ack
 
     @property
     def has_room(self) -> bool:
@@ -409,15 +425,29 @@ class StreamSender:
             return keys
         return [leaf.key for leaf in leaves if leaf.ack == self._base]
 
-    def stalled(self, now_ns: int) -> list[int]:
-        """The leaves with room that have acknowledged nothing for STALL_NS."""
-        keys = []
+    def awaits(self, key: int) -> bool:
+        """Whether a leaf that has room is yet to acknowledge something that has left."""
+        leaf = self._leaves.get(key)
+        return leaf is not None and leaf.window > 0 and not leaf.aside and leaf.ack in self._kept
+
+    def stalled(self, now_ns: int) -> dict[int, bool]:
+        """The leaves that have held the stream up for STALL_NS, and whether they have room.
+
+        One that has room does not hear the group any more; one that has none takes nothing more.
+        """
+        keys = {}
         for leaf in self._leaves.values():
-            unit = self._kept.get(leaf.ack)
-            if unit is None or not leaf.window or leaf.aside:
+            if leaf.aside:
                 continue
-            if now_ns - max(leaf.progress_ns, unit.sent_ns) >= STALL_NS:
-                keys.append(leaf.key)
+            unit = self._kept.get(leaf.ack)
+            if unit is not None:
+                since = max(leaf.progress_ns, unit.sent_ns)
+            elif self._pending and not leaf.window:
+                since = max(leaf.progress_ns, leaf.heard_ns)
+            else:
+                continue
+            if now_ns - since >= STALL_NS:
+                keys[leaf.key] = leaf.window > 0
         return keys
 
     def demote(self, key: int) -> list[bytes]:
@@ -491,6 +521,7 @@ class StreamSender:
         if leaf.aside:
             self._hear_aside(leaf, report)
             return
+        leaf.heard_ns = now_ns
         rtt_ns = self._round_trip(report, now_ns)
         acked = self._acked
         self._acknowledge(leaf, report, now_ns)
@@ -661,6 +692,10 @@ class StreamSender:
         A pacer is asked for the time that is now: its answer counts from the last send.
         """
         due = self._sync_due
+        if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
+            full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
+            due = min((max(leaf.progress_ns, leaf.heard_ns) for leaf in full), default=None)
+            due = None if due is None else due + STALL_NS
         if self.pacer is not None and (self._pending or self._losses.size):
             size = self._next_size() - UNIT_OVERHEAD if self._pending else self._layout.segment
             paced = self._last_sent_ns + self.pacer.delay_ns(size, self._last_sent_ns)

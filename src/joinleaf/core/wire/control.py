@@ -21,6 +21,7 @@ __all__ = [
     "MAX_CONNECT_DATA",
     "VERSION",
     "Answer",
+    "GroupFacts",
     "Leave",
     "Name",
     "QosBody",
@@ -85,7 +86,38 @@ def _spec(values: _Flow) -> FlowSpec:
     return FlowSpec(**dict(zip(_FLOW_FIELDS, values, strict=True)))
 
 
-class SessionFacts(msgspec.Struct, frozen=True):
+class GroupFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where and how the root's multicast stream comes, for a leaf that can hear it.
+
+    Attributes:
+        host: The group.
+        port: Its port.
+        source: Where its datagrams come from; others' are not the root's.
+        tag: First four bytes of every datagram of this session.
+        nonce: What a probe shows, so that hearing one proves that the group is heard.
+        window: Bytes the root may have under way.
+        report_us: Shortest time between two reports, in microseconds; grows with the leaves.
+        backoff_us: Longest random wait before a loss is reported, in microseconds; the first
+            repair then spares the others' reports.
+        key: The current group key, as a KEY frame has it; empty: the stream is not sealed.
+    """
+
+    host: _ShortText
+    port: _U16
+    source: _ShortText
+    tag: _U32
+    nonce: _Identity
+    window: _U32
+    report_us: _U32 = 0
+    backoff_us: _U32 = 0
+    key: Annotated[bytes, Meta(max_length=64)] = b""
+
+    def address(self) -> Address:
+        """The group as a value."""
+        return Address(self.host, self.port)
+
+
+class SessionFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the root's side tells of the session.
 
     Attributes:
@@ -95,6 +127,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
         d_root: Whether the root is the d_root.
         role: The root's own role, a JL_* value.
         sequence: Number that the root's next message has.
+        group: The multicast stream, if there is one.
     """
 
     session: _Identity
@@ -103,6 +136,7 @@ class SessionFacts(msgspec.Struct, frozen=True):
     d_root: bool
     role: JoinRole
     sequence: _U63 = 0
+    group: GroupFacts | None = None
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -185,6 +219,7 @@ class RosterRow(msgspec.Struct, frozen=True, omit_defaults=True):
     dropped: _U63 = 0
     left: _ShortText = ""
     left_ms: _U63 = 0
+    carrier: _ShortText = ""
 
 
 class Roster(msgspec.Struct, frozen=True):

@@ -65,7 +65,13 @@ class PackedBatch:
 
 
 def pack(
-    messages: Sequence[Buffer], *, sender: int, sequence: int, flags: int, max_message: int
+    messages: Sequence[Buffer],
+    *,
+    sender: int,
+    sequence: int,
+    flags: int,
+    max_message: int,
+    target: int = 0,
 ) -> PackedBatch:
     """Make the frames for a batch.
 
@@ -75,6 +81,8 @@ def pack(
         sequence: Number of the first message.
         flags: Bits of ``Flag`` besides RAW.
         max_message: Longest message allowed, in bytes.
+        target: Length of the frames that a long batch is cut into, headers included; 0: whatever
+            suits a byte stream.
 
     Raises:
         TypeError: A message is not bytes, bytearray or memoryview.
@@ -91,11 +99,16 @@ def pack(
         messages = [memoryview(message) for message in messages]  # the encoder knows no subclasses
     if messages and _nbytes(messages[0]) >= RAW_FROM:
         return _pack_raw(messages, sender, sequence, flags, max_message)
-    buffer = _array(messages)
-    if len(buffer) <= FRAME_TARGET and len(buffer) <= max_message:
-        write_data_header(buffer, flags, sender, sequence)
-        return PackedBatch([buffer], len(buffer), len(messages), borrowed=False)
-    return _pack_cut(messages, len(buffer), sender, sequence, flags, max_message)
+    limit = target or FRAME_TARGET
+    # A batch that is clearly too long for one frame is not encoded as one first.
+    guess = len(messages) * _encoded_size(messages[0]) if messages else 0
+    if guess <= limit:
+        buffer = _array(messages)
+        if len(buffer) <= limit and len(buffer) <= max_message:
+            write_data_header(buffer, flags, sender, sequence)
+            return PackedBatch([buffer], len(buffer), len(messages), borrowed=False)
+        guess = len(buffer)
+    return _pack_cut(messages, guess, sender, sequence, flags, max_message, target)
 
 
 def _array(messages: Sequence[Buffer]) -> bytearray:
@@ -106,6 +119,12 @@ def _array(messages: Sequence[Buffer]) -> bytearray:
     except BufferError:
         raise _not_contiguous() from None
     return buffer
+
+
+def _encoded_size(message: Buffer) -> int:
+    """Length of one message as MessagePack, up to a message of 64 KiB."""
+    size = _nbytes(message)
+    return size + (2 if size < 256 else 3)
 
 
 def _not_contiguous() -> SpiError:
@@ -158,6 +177,10 @@ def _flat(message: Buffer) -> memoryview:
     return view.cast("B") if view.format != "B" or view.ndim != 1 else view
 
 
+_ARRAY_OVERHEAD: Final = DATA_HEADER_SIZE + 5
+"""Frame header and the longest array header."""
+
+
 def _pack_cut(
     messages: Sequence[Buffer],
     encoded: int,
@@ -165,12 +188,24 @@ def _pack_cut(
     sequence: int,
     flags: int,
     max_message: int,
+    target: int,
 ) -> PackedBatch:
-    """Cut a long batch where about FRAME_TARGET bytes are full; long messages go raw."""
+    """Cut a long batch into frames of about the target; long messages go raw.
+
+    Args:
+        messages: At least one.
+        encoded: About how many bytes they take as one array.
+        sender: As ``pack``.
+        sequence: As ``pack``.
+        flags: As ``pack``.
+        max_message: As ``pack``.
+        target: Length that no array exceeds if it can be helped; 0: about FRAME_TARGET.
+    """
     buffers: list[Buffer] = []
-    total, count = 0, len(messages)
-    step = max(1, count * FRAME_TARGET // encoded)
-    for start in range(0, count, step):
+    total, count, start = 0, len(messages), 0
+    room = (target or FRAME_TARGET) - _ARRAY_OVERHEAD
+    step = max(1, count * room // encoded)
+    while start < count:
         part = messages[start : start + step]
         longest = max(map(_nbytes, part))
         _check_size(longest, max_message)
@@ -178,25 +213,30 @@ def _pack_cut(
             raw = _pack_raw(part, sender, sequence + start, flags, max_message)
             buffers += [bytes(buffer) for buffer in raw.buffers]
             total += raw.size
+            start += len(part)
             continue
-        for buffer in _arrays(part, sender, sequence + start, flags):
+        size = 0
+        for buffer in _arrays(part, sender, sequence + start, flags, target or MAX_ARRAY):
             buffers.append(buffer)
-            total += len(buffer)
+            size += len(buffer)
+        total += size
+        start += len(part)
+        step = max(1, len(part) * room // (size - DATA_HEADER_SIZE))  # as long as these were
     return PackedBatch(buffers, total, count, borrowed=False)
 
 
 def _arrays(
-    messages: Sequence[Buffer], sender: int, sequence: int, flags: int
+    messages: Sequence[Buffer], sender: int, sequence: int, flags: int, limit: int
 ) -> Iterator[bytearray]:
     """One frame, or halves until each fits: an average says little about unequal messages."""
     buffer = _array(messages)
-    if len(buffer) <= MAX_ARRAY:
+    if len(buffer) <= limit or len(messages) == 1:
         write_data_header(buffer, flags, sender, sequence)
         yield buffer
         return
     middle = len(messages) // 2
-    yield from _arrays(messages[:middle], sender, sequence, flags)
-    yield from _arrays(messages[middle:], sender, sequence + middle, flags)
+    yield from _arrays(messages[:middle], sender, sequence, flags, limit)
+    yield from _arrays(messages[middle:], sender, sequence + middle, flags, limit)
 
 
 def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, list[bytes]]:

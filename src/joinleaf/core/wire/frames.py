@@ -20,9 +20,12 @@ from joinleaf.errors import RemoteProtocolError
 
 __all__ = [
     "DATA",
+    "DATA_HEADER_SIZE",
     "DATA_PREFIX",
     "DIRECT",
+    "GROUP_KINDS",
     "HEADER",
+    "KIND_AT",
     "MAX_CONTROL_BODY",
     "RAW",
     "SIDE",
@@ -36,6 +39,7 @@ __all__ = [
 
 MAGIC: Final = 0x4A4C
 HEADER: Final = struct.Struct(">IBBH")
+KIND_AT: Final = 4
 _DATA_HEADER: Final = struct.Struct(">IBBHIQ")
 DATA_PREFIX: Final = struct.Struct(">IQ")
 
@@ -67,6 +71,7 @@ class Kind(IntEnum):
     SKIP = 16  # root to leaf: units it will not get
     KEY = 17  # root to leaf: the group key of an epoch
     UNIT_REPAIR = 18  # root to leaf: symbols of a unit
+    GATE = 19  # how messages for some leaves only stand to the multicast stream
     CHALLENGE = 20  # over TLS with a session key: first frame of who was connected to
     PROOF = 21  # the answer to it, and the answer to that
 
@@ -86,6 +91,9 @@ SIDE: Final = int(Flag.SIDE)
 DIRECT: Final = int(Flag.DIRECT)
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
+GROUP_KINDS: Final = frozenset(range(Kind.REPORT, Kind.GATE + 1))
+"""Frames about the multicast stream."""
+
 _BOUNDS: Final = {
     **dict.fromkeys(_KINDS, MAX_CONTROL_BODY),
     int(Kind.REPORT): 1024,  # 64 entries
@@ -94,6 +102,7 @@ _BOUNDS: Final = {
     int(Kind.SKIP): 64,
     int(Kind.KEY): 256,
     int(Kind.UNIT_REPAIR): 66_000,  # one unit
+    int(Kind.GATE): 66_000,  # 5,000 leaves
 }
 """Longest body of each kind but DATA that a reader takes."""
 
@@ -187,9 +196,16 @@ class FrameReader:
         Raises:
             RemoteProtocolError: No header, an unknown kind or flag, or a length over the bound.
         """
+        return self.take(self._scratch[:count])
+
+    def take(self, view: memoryview) -> Iterator[Frame]:
+        """The same for bytes that are somewhere else; they are not copied but where a frame is cut.
+
+        Raises:
+            RemoteProtocolError: As ``received``.
+        """
         if self._lent:
             self._take_back()
-        view = self._scratch[:count]
         if self._filled:
             view = view[self._gather(view) :]
             if self._filled != self._total:
