@@ -32,6 +32,7 @@ from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD
 from joinleaf.core.wire.frames import (
     DATA,
     DATA_PREFIX,
+    GROUP_KINDS,
     MAX_CONTROL_BODY,
     Frame,
     FrameReader,
@@ -59,6 +60,7 @@ __all__ = [
     "Dropped",
     "Event",
     "Gap",
+    "GroupWord",
     "JoinFailed",
     "JoinSucceeded",
     "Named",
@@ -147,6 +149,13 @@ class Gap:
     count: int
 
 
+class GroupWord(msgspec.Struct, gc=False):
+    """A frame about the multicast stream; ``body`` is valid as that of ``Data`` is."""
+
+    kind: int
+    body: memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """Which address a leaf id stands for."""
@@ -187,6 +196,7 @@ Event = (
     | JoinFailed
     | Data
     | Gap
+    | GroupWord
     | Named
     | QosAgreed
     | Closed
@@ -517,6 +527,8 @@ class Association:
         return []
 
     def _member_frame(self, frame: Frame) -> list[Event]:
+        if frame.kind in GROUP_KINDS:
+            return [GroupWord(frame.kind, frame.body)]
         if frame.kind == Kind.LEAVE:
             leave = decode(Leave, frame.body)
             self.end_data = leave.data

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from joinleaf.core.association import (
     Data,
     Gap,
+    GroupWord,
     Named,
 )
 from joinleaf.core.data_plane import Member
+from joinleaf.core.keys.group import LeafKeys
+from joinleaf.core.leaf_carriage import LeafCarriage, direct_count, place_of
 from joinleaf.core.leg import LegState
+from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.session import (
     ROOT_ID,
     Arrived,
+    GroupOffered,
     Leg,
     LegJoined,
     QosChanged,
@@ -23,15 +28,22 @@ from joinleaf.core.session import (
 from joinleaf.core.wire.control import (
     VERSION,
     Answer,
+    Name,
     QosBody,
     Request,
     SessionFacts,
+    decode,
 )
-from joinleaf.core.wire.data import PackedBatch, pack, unpack
+from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD, PackedBatch, pack, unpack
 from joinleaf.core.wire.frames import (
+    DATA,
     DIRECT,
+    MAX_CONTROL_BODY,
     SIDE,
+    Frame,
+    Kind,
 )
+from joinleaf.core.wire.reports import decode_start, decode_unit
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import (
     Accept,
@@ -53,6 +65,7 @@ class LeafSession(Session):
         facts: What the root told of the session, once joined.
         myself: This leaf in the data plane.
         sequence: Number of this leaf's next message.
+        stream: The multicast stream, where this leaf hears it.
     """
 
     _keep_bytes = 2 << 20  # one leg, and messages of a megabyte are common
@@ -71,6 +84,8 @@ class LeafSession(Session):
         self.myself = Member(-1, d_root=d_root)
         self.sequence = 0
         self._names: dict[int, Address] = {}
+        self.stream: LeafCarriage | None = None
+        self._directs = 0  # messages for this leaf only, since it joined
 
     def join(
         self,
@@ -134,11 +149,143 @@ class LeafSession(Session):
         if leg.association.outbox:
             self.dirty[key] = None
         self._become(leg, None)
+        self._offer_group(key)
 
     def _joined(self, key: int, leg: Leg, answer: Answer | None) -> None:
         if answer is not None:
             self._become(leg, answer)
         self.out.append(LegJoined(key, answer))
+        if answer is not None:
+            self._offer_group(key)
+
+    def _offer_group(self, key: int) -> None:
+        """Tell the owner of the multicast stream, if this leaf may receive one."""
+        group = self.facts.group if self.facts is not None else None
+        if group is not None and self.myself.role.receives:
+            self.out.append(GroupOffered(key, group))
+
+    def hear_group(self, key: int, receiver: StreamReceiver, keys: LeafKeys | None) -> None:
+        """The owner has joined the group; what it receives there goes into ``receiver``."""
+        bound = max(MAX_CONTROL_BODY, self.settings.max_message + MAX_FRAME_OVERHEAD)
+        self.stream = LeafCarriage(key, receiver, keys, bound, self._keep_bytes)
+
+    def group_received(self, now_ns: int, wall_ns: int) -> None:
+        """Trains have been put into the stream's receiver: take what is complete."""
+        stream = self.stream
+        leg = self.legs.get(stream.key) if stream is not None else None
+        if stream is None or leg is None or not leg.association.active:
+            return
+        leg.association.heard_ns = now_ns  # the root lives
+        self._stream_moved(stream, leg, wall_ns)
+        if (report := stream.receiver.poll_report(now_ns)) is not None:
+            leg.association.outbox.push(report)
+            self.dirty[stream.key] = None
+
+    def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
+        if stream.receiver.ready:
+            stream.waiting.extend(stream.receiver.take())
+        try:
+            if stream.waiting:
+                self._take_stream(stream, leg, wall_ns)
+            if stream.aside:
+                self._take_aside(stream)
+        except RemoteProtocolError as error:
+            self.process(stream.key, leg.association.breach(str(error)))
+
+    def _take_stream(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
+        """Turn what is complete into batches: as few as senders and gaps allow."""
+        run: Batch | None = None
+        size = 0
+        waiting = stream.waiting
+        while waiting:
+            if stream.aside and stream.aside[0][0] <= stream.position:
+                self._put_run(stream.key, run, size)
+                run = None
+                self._take_aside(stream)
+            for frame in stream.frames_of(waiting[0]):
+                if frame.kind != DATA:
+                    if self._is_gate_closed(frame):
+                        self._put_run(stream.key, run, size)
+                        return  # until what is for this leaf only has come over its leg
+                    continue
+                sender, first, messages = unpack(frame.flags, frame.body, self.settings.max_message)
+                if frame.flags & (SIDE | DIRECT):
+                    raise RemoteProtocolError("messages for one leaf in the stream for all")
+                if sender == self.myself.key:
+                    continue  # the group brings back what this leaf's own leg took up
+                gap = self._stream_gap(stream, leg, sender, first)
+                self._check_sequence(leg, sender, first, len(messages))
+                if (
+                    run is not None
+                    and not gap
+                    and run.sequence + len(run.messages) == first
+                    and run.sender is self._sender(leg, sender)
+                ):
+                    run.messages += messages
+                    size += len(frame.body)
+                    continue
+                self._put_run(stream.key, run, size)
+                run = Batch(messages, self._sender(leg, sender), first, wall_ns, gap)
+                size = len(frame.body)
+            waiting.popleft()
+            stream.position += 1
+        self._put_run(stream.key, run, size)
+
+    def _take_aside(self, stream: LeafCarriage) -> None:
+        """Hand out what is for this leaf only and has its turn."""
+        aside = stream.aside
+        while aside and (not stream.started or aside[0][0] <= stream.position):
+            _, batch, size = aside.popleft()
+            self.out.append(Arrived(stream.key, batch, size))
+
+    def _is_gate_closed(self, frame: Frame) -> bool:
+        """Take in a control frame of the stream; True: this leaf may not go on yet."""
+        if frame.kind == Kind.GATE:
+            return direct_count(frame.body, self.myself.key) > self._directs
+        if frame.kind != Kind.NAME:
+            raise RemoteProtocolError(f"frame {frame.kind} in the stream")
+        name = decode(Name, frame.body)
+        self._named(Named(name.leaf, name.address()))
+        return False
+
+    def _put_run(self, key: int, run: Batch | None, size: int) -> None:
+        if run is not None:
+            self.count("messages_received", len(run.messages))
+            self.out.append(Arrived(key, run, size))
+
+    def _stream_gap(self, stream: LeafCarriage, leg: Leg, sender: int, first: int) -> int:
+        """How many of a sender's messages the root has skipped for this leaf."""
+        expected = leg.expected.get(sender, first)
+        if first <= expected or not stream.may_skip(sender):
+            return 0  # a wrong number is found by the check that follows
+        leg.expected[sender] = first
+        self.count("messages_missed", first - expected)
+        return first - expected
+
+    def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
+        stream = self.stream
+        if stream is None or stream.key != key:
+            if word.kind in (Kind.KEY, Kind.STOP):
+                return  # for whoever hears the group
+            raise RemoteProtocolError(f"frame {word.kind} before the group was heard")
+        match word.kind:
+            case Kind.UNIT_REPAIR:
+                stream.receiver.handle_unit_repair(word.body, self._now_ns)
+            case Kind.START:
+                stream.start(*decode_start(word.body))
+            case Kind.STOP:
+                self._stream_moved(stream, leg, wall_ns)
+                stream.stop(decode_unit(word.body))
+            case Kind.SKIP:
+                self._stream_moved(stream, leg, wall_ns)
+                stream.skip(decode_unit(word.body))
+            case Kind.KEY:
+                stream.learn(word.body, self._now_ns)
+            case Kind.GATE:
+                stream.place = place_of(word.body)
+            case _:
+                raise RemoteProtocolError(f"frame {word.kind} from a root")
+        self._stream_moved(stream, leg, wall_ns)
 
     def _become(self, leg: Leg, answer: Answer | None) -> None:
         request = leg.association.request
@@ -193,19 +340,43 @@ class LeafSession(Session):
     def _data(self, key: int, leg: Leg, event: Data, wall_ns: int) -> None:
         sender, sequence, messages = unpack(event.flags, event.body, self.settings.max_message)
         address = self._sender(leg, sender)
-        side = bool(event.flags & SIDE)
-        if side or event.flags & DIRECT:
+        flags, stream = event.flags, self.stream
+        side = bool(flags & SIDE)
+        if side or flags & DIRECT:
             sequence = -1
         else:
+            if stream is not None and stream.repeats:
+                sequence, messages = _without_known(leg, sender, sequence, messages)
             self._check_sequence(leg, sender, sequence, len(messages))
         self.count("messages_received", len(messages))
-        if messages and (self.myself.role.receives or side):
-            batch = Batch(messages, address, sequence, wall_ns, 0, side)
-            self.out.append(Arrived(key, batch, len(event.body)))
+        if not messages or not (self.myself.role.receives or side):
+            return
+        batch = Batch(messages, address, sequence, wall_ns, 0, side)
+        if flags & DIRECT and not side:
+            self._directs += len(messages)
+            if stream is not None and stream.started:
+                stream.aside.append((stream.place, batch, len(event.body)))
+                self._stream_moved(stream, leg, wall_ns)
+                return
+        self.out.append(Arrived(key, batch, len(event.body)))
 
     def _gap(self, key: int, leg: Leg, event: Gap, wall_ns: int) -> None:
         address = self._sender(leg, event.sender)
+        stream, skipped = self.stream, 0
+        if stream is not None and stream.key == key:  # after SKIP: where the sender stands
+            skipped = self._stream_gap(stream, leg, event.sender, event.first)
         self._check_sequence(leg, event.sender, event.first, event.count)
         self.count("messages_missed", event.count)
-        batch = Batch([], address, event.first + event.count, wall_ns, event.count)
-        self.out.append(Arrived(key, batch, 0))
+        if gap := skipped + event.count:
+            batch = Batch([], address, event.first + event.count, wall_ns, gap)
+            self.out.append(Arrived(key, batch, 0))
+
+
+def _without_known(
+    leg: Leg, sender: int, sequence: int, messages: list[bytes]
+) -> tuple[int, list[bytes]]:
+    """What a batch of the leg has that the group has not brought before it was stopped."""
+    known = min(max(0, leg.expected.get(sender, sequence) - sequence), len(messages))
+    if known and known == len(messages):
+        return leg.expected[sender], []
+    return sequence + known, messages[known:]

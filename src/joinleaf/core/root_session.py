@@ -7,12 +7,15 @@ from collections.abc import Collection, Iterable, Sequence
 from joinleaf.core.association import (
     Data,
     Gap,
+    GroupWord,
     JoinFailed,
     Named,
 )
 from joinleaf.core.data_plane import Member, hears
+from joinleaf.core.leaf_carriage import gate_frames, place_frame
 from joinleaf.core.leg import LegState
 from joinleaf.core.qos.admission import Admission
+from joinleaf.core.root_carriage import RootCarriage
 from joinleaf.core.session import (
     ROOT_ID,
     SECOND,
@@ -38,6 +41,7 @@ from joinleaf.core.wire.data import PackedBatch, pack, unpack
 from joinleaf.core.wire.frames import (
     DATA_PREFIX,
     DIRECT,
+    KIND_AT,
     SIDE,
     Kind,
     control_frame,
@@ -70,6 +74,7 @@ class RootSession(Session):
         myself: The root in the data plane.
         sequence: Number of the root's next message.
         view: Number of the membership; grows with every change.
+        carriage: The multicast stream, where the session has one.
     """
 
     def __init__(
@@ -95,6 +100,9 @@ class RootSession(Session):
         self._next_leaf = 1
         self._by_leaf: dict[int, int] = {}
         self._routes: dict[int, tuple[int, ...]] = {}
+        self.carriage: RootCarriage | None = None
+        self._named_on_group: set[int] = set()
+        self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
 
     @property
     def members(self) -> list[int]:
@@ -146,6 +154,7 @@ class RootSession(Session):
             d_root=self.myself.d_root,
             role=self.myself.role,
             sequence=self.sequence,
+            group=self.carriage.facts if self.carriage is not None else None,
         )
 
     def admit(self, key: int, verdict: Accept) -> None:
@@ -230,6 +239,8 @@ class RootSession(Session):
         self._by_leaf[facts.leaf] = key
         self._membership_changed()
         self.count("joins_admitted")
+        if self.carriage is not None and leg.member.role.receives:
+            self.carriage.joined(key, self._now_ns)
         self.out.append(LegJoined(key, answer))
 
     def _may_join(self, key: int, leg: Leg, d_root: bool) -> bool:
@@ -253,6 +264,8 @@ class RootSession(Session):
         self.admission.release(("up", key))
         self.admission.release(("down", key))
         if leg.member is not None:
+            if self.carriage is not None:
+                self.carriage.left(key)
             del self._by_leaf[leg.member.key]
             leg.member = None
             self._membership_changed()
@@ -265,6 +278,7 @@ class RootSession(Session):
         self, key: int, reason: EndReason, data: bytes, now_ns: int, linger_ns: int
     ) -> None:
         """Take leave of one leg; it is no member from this moment on."""
+        self.demote(key, now_ns)  # what the group has not brought it goes before LEAVE
         super().close_leg(key, reason, data, now_ns, linger_ns)
         if (leg := self.legs.get(key)) is not None and not leg.association.active:
             self._left(key, leg)
@@ -282,6 +296,47 @@ class RootSession(Session):
                 and hears(member, sender, rooted=self.rooted)
             )
         return keys
+
+    def _routes_of(self, sender: Member) -> tuple[tuple[int, ...], bool]:
+        """Keys of the legs that carry what this member sends, and whether the group does too.
+
+        The group reaches everybody on it, so it carries a member's messages only where everybody
+        is to hear that member; the member itself knows its own by their sender.
+        """
+        keys = self.listeners(sender)
+        carriage = self.carriage
+        if carriage is None or not carriage.on_group:
+            return keys, False
+        if self.rooted and not sender.d_root:
+            return keys, False
+        on_group = carriage.on_group
+        legs = tuple(key for key in keys if key not in on_group)
+        return legs, len(legs) < len(keys)
+
+    def demote(self, key: int, now_ns: int) -> None:
+        """Serve a leaf by its leg from here on, beginning with what the group owes it."""
+        leg = self.legs.get(key)
+        if self.carriage is None or leg is None:
+            return
+        if frames := self.carriage.demote(key, now_ns):
+            leg.association.outbox.extend(frames, sum(map(len, frames)))
+            self.dirty[key] = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent, on all legs and by the group."""
+        waiting = sum(leg.association.outbox.size for leg in self.legs.values())
+        return waiting + (self.carriage.sender.pending_bytes if self.carriage is not None else 0)
+
+    def under_way(self, key: int) -> int:
+        """Bytes the group carries that this leaf has not acknowledged."""
+        return self.carriage.sender.unacknowledged(key) if self.carriage is not None else 0
+
+    def own_outboxes(self, keys: Iterable[int]) -> None:
+        """Copy what is still queued, so that the sender may reuse its memory."""
+        super().own_outboxes(keys)
+        if self.carriage is not None:
+            self.carriage.sender.own()
 
     def over_limit(self, keys: Iterable[int]) -> list[int]:
         """Those legs that have more queued than the settings allow."""
@@ -306,20 +361,80 @@ class RootSession(Session):
         direct = to is not None
         for key in to or ():
             self._member_leg(key)
+        legs, on_group = (tuple(to), False) if to is not None else self._routes_of(self.myself)
         packed = pack(
             messages,
             sender=ROOT_ID,
             sequence=0 if direct else self.sequence,
             flags=DIRECT if direct else 0,
             max_message=self.settings.max_message,
+            target=self.carriage.frame_target if self.carriage is not None and on_group else 0,
         )
         first = self.sequence
+        if on_group:
+            self._make_room_on_group(packed.size)
         if not direct:
             self.sequence += packed.count
-        for key in self.listeners(self.myself) if to is None else to:
+        for key in legs:
+            if direct:
+                self._place(key, packed.count)
             self._give(key, packed.buffers, packed.size, ROOT_ID, first, packed.count, direct)
+        if on_group:
+            self._give_group(packed.buffers, first)
         self.count("messages_sent", packed.count)
         return packed
+
+    def _give_group(self, buffers: Sequence[Buffer], first: int | None) -> None:
+        """Put frames into the stream; ``first`` is the number of the root's message there."""
+        assert self.carriage is not None
+        if self._gates:
+            for gate in gate_frames(self._gates):
+                self.carriage.begin([gate], None)
+            self._gates.clear()
+        self.carriage.begin(buffers, first)
+
+    def _place(self, key: int, count: int) -> None:
+        """Keep messages for one leaf where they stand in the order of the root's messages."""
+        leg, carriage = self.legs[key], self.carriage
+        leg.directs += count
+        if carriage is not None and key in carriage.on_group and leg.member is not None:
+            leg.association.outbox.push(place_frame(carriage.sender.next_unit))
+            self._gates[leg.member.key] = leg.directs
+
+    def _make_room_on_group(self, size: int) -> None:
+        """Apply the policy, if it is due, to the leaves that hold the stream back."""
+        assert self.carriage is not None
+        slow, waiting = self.settings.slow, self.carriage.sender.pending_bytes
+        if slow is SlowPolicy.WAIT or waiting + size <= self.settings.queue_bytes or not waiting:
+            return
+        for key in self.carriage.sender.blocking():
+            leg = self.legs[key]
+            if slow is SlowPolicy.EXPEL:
+                self._too_slow(key, leg, ROOT_ID, self.sequence, 0)
+            else:
+                if (frame := self.carriage.skip(key, self.sequence)) is not None:
+                    self.put_on_leg(key, frame)
+
+    def dropped(self, key: int) -> int:
+        """Messages that the slow policy has kept from a leaf so far."""
+        leg, carriage = self.legs.get(key), self.carriage
+        if leg is None:
+            return 0
+        return leg.dropped + (carriage.skipping(key, self.sequence) if carriage else 0)
+
+    def put_on_leg(self, key: int, frame: bytes) -> None:
+        """Queue a frame of the stream on one leg; after a SKIP, where the root's messages stand."""
+        leg = self.legs.get(key)
+        if leg is None or not leg.association.active:
+            return
+        leg.association.outbox.push(frame)
+        if self.carriage is not None and frame[KIND_AT] == Kind.SKIP:
+            count = self.carriage.skipped(key, self.sequence)
+            leg.dropped += count
+            self.count("messages_dropped", count)
+            stand = DATA_PREFIX.pack(ROOT_ID, self.sequence) + bytes(8)
+            leg.association.outbox.push(control_frame(Kind.GAP, stand))
+        self.dirty[key] = None
 
     def _give(
         self,
@@ -385,7 +500,7 @@ class RootSession(Session):
         messages = unpack(event.flags, event.body, self.settings.max_message)[2]
         self._check_sequence(leg, member.key, sequence, len(messages))
         if listeners:
-            self._relay(listeners, leg, member.key, event, sequence, len(messages))
+            self._relay(member, leg, event, sequence, len(messages))
         if here:
             self._arrived(key, leg, event, messages, sequence, wall_ns)
 
@@ -405,27 +520,27 @@ class RootSession(Session):
         batch = Batch(messages, leg.association.peer, sequence, wall_ns, 0, side)
         self.out.append(Arrived(key, batch, len(event.body)))
 
-    def _relay(
-        self,
-        listeners: tuple[int, ...],
-        origin: Leg,
-        sender: int,
-        event: Data,
-        sequence: int,
-        count: int,
-    ) -> None:
+    def _relay(self, member: Member, origin: Leg, event: Data, sequence: int, count: int) -> None:
         """Pass one member's frame on, under the id the root knows it by."""
+        sender = member.key
+        legs, on_group = self._routes_of(member)
         payload = bytes(event.body[DATA_PREFIX.size :])
         header = data_header(len(payload), event.flags, sender, sequence)
         size = len(header) + len(payload)
-        for key in listeners:
+        for key in legs:
             leg = self.legs[key]
             if sender not in leg.named:
                 leg.named.add(sender)
-                peer = origin.association.peer
-                name = control_frame(Kind.NAME, encode(Name(sender, peer.host, peer.port)))
-                leg.association.outbox.push(name)
+                leg.association.outbox.push(_name_frame(sender, origin))
             self._give(key, (header, payload), size, sender, sequence, count)
+        if on_group:
+            buffers = [header, payload]
+            if sender not in self._named_on_group:
+                self._named_on_group.add(sender)
+                buffers.insert(0, name := _name_frame(sender, origin))
+                size += len(name)
+            self._make_room_on_group(size)
+            self._give_group(buffers, None)
 
     def answer_who(self, key: int, roster: Roster) -> None:
         """Send the roster to whoever asked; the connection ends after it."""
@@ -437,3 +552,17 @@ class RootSession(Session):
 
     def _gap(self, key: int, leg: Leg, event: Gap, wall_ns: int) -> None:
         raise RemoteProtocolError("GAP from a leaf")
+
+    def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
+        if self.carriage is None or word.kind != Kind.REPORT:
+            raise RemoteProtocolError(f"frame {word.kind} from a leaf")
+        start = self.carriage.reported(key, word.body, self._now_ns)
+        if start is not None:
+            # Its leg has named those who sent while it carried them, the group not yet.
+            self._named_on_group.clear()
+            self.put_on_leg(key, start)
+
+
+def _name_frame(sender: int, origin: Leg) -> bytes:
+    peer = origin.association.peer
+    return control_frame(Kind.NAME, encode(Name(sender, peer.host, peer.port)))

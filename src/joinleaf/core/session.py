@@ -24,6 +24,7 @@ from joinleaf.core.association import (
     Dropped,
     Event,
     Gap,
+    GroupWord,
     JoinFailed,
     JoinSucceeded,
     Named,
@@ -39,6 +40,7 @@ from joinleaf.core.leg import LegState
 from joinleaf.core.wire.control import (
     MAX_CONNECT_DATA,
     Answer,
+    GroupFacts,
     Refusal,
     Request,
 )
@@ -69,6 +71,7 @@ __all__ = [
     "SECOND",
     "Arrived",
     "Drop",
+    "GroupOffered",
     "JoinEnded",
     "Leg",
     "LegEnded",
@@ -156,6 +159,14 @@ class Arrived(msgspec.Struct, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupOffered:
+    """The root has a multicast stream: hear it if you can (``LeafSession.hear_group``)."""
+
+    key: int
+    facts: GroupFacts
+
+
+@dataclass(frozen=True, slots=True)
 class QosChanged:
     """The agreed flow specifications of a leg changed (FD_QOS)."""
 
@@ -179,6 +190,7 @@ Output = (
     | JoinEnded
     | LegEnded
     | Arrived
+    | GroupOffered
     | QosChanged
     | Drop
 )
@@ -194,6 +206,7 @@ class Leg:
         missed: By sender, first number and count of messages dropped and not yet told.
         named: Leaf ids whose address the peer knows.
         dropped: Messages dropped so far by the slow policy.
+        directs: Messages for this leaf only, so far.
         qos: Agreed flow specifications.
         answer: What the end that was asked has answered.
     """
@@ -204,6 +217,7 @@ class Leg:
     missed: dict[int, tuple[int, int]] = field(default_factory=dict)
     named: set[int] = field(default_factory=set)
     dropped: int = 0
+    directs: int = 0
     qos: Qos | None = None
     answer: Answer | None = None
 
@@ -435,6 +449,8 @@ class Session(ABC):
                 self._data(key, leg, event, wall_ns)
             case Gap():
                 self._gap(key, leg, event, wall_ns)
+            case GroupWord():
+                self._group_word(key, leg, event, wall_ns)
             case Named():
                 self._named(event)
             case QosAgreed():
@@ -504,6 +520,10 @@ class Session(ABC):
     @abstractmethod
     def _named(self, event: Named) -> None:
         """The peer says which address a leaf id stands for."""
+
+    @abstractmethod
+    def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
+        """The peer says something about the multicast stream."""
 
     def _tell_missed(self, leg: Leg) -> None:
         for sender, (first, count) in leg.missed.items():

@@ -16,6 +16,7 @@ from joinleaf.core.association import (
     Dropped,
     Event,
     Gap,
+    GroupWord,
     JoinFailed,
     JoinSucceeded,
     Named,
@@ -42,6 +43,7 @@ from joinleaf.core.wire.control import (
 from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD
 from joinleaf.core.wire.frames import (
     DATA_PREFIX,
+    GROUP_KINDS,
     MAX_CONTROL_BODY,
     FrameReader,
     Kind,
@@ -87,6 +89,7 @@ BODIES: dict[Kind, bytes] = {
     Kind.SKIP: bytes(8),
     Kind.KEY: bytes(64),
     Kind.UNIT_REPAIR: bytes(64),
+    Kind.GATE: bytes(8),
     Kind.CHALLENGE: b"\1" + bytes(32),
     Kind.PROOF: bytes(64),
 }
@@ -178,6 +181,7 @@ OUTCOMES: dict[tuple[LegState, Kind], tuple[LegState, tuple[type, ...]]] = {
     (S.ACTIVE, Kind.NAME): (S.ACTIVE, (Named,)),
     (S.ACTIVE, Kind.QOS): (S.ACTIVE, (QosAgreed,)),
     (S.ACTIVE, Kind.LEAVE): (S.ENDED, (Closed, Dropped)),
+    **{(S.ACTIVE, Kind(kind)): (S.ACTIVE, (GroupWord,)) for kind in GROUP_KINDS},
 }
 BREACHES: dict[LegState, tuple[type, ...]] = {
     S.OPENED: (Dropped,),
@@ -203,7 +207,7 @@ def test_every_valid_frame_in_every_state(state: LegState, kind: Kind) -> None:
     assert tuple(type(event) for event in events) == kinds
 
 
-@pytest.mark.parametrize("kind", [*(set(Kind) - {Kind.DATA, Kind.BEAT, Kind.WHO})])
+@pytest.mark.parametrize("kind", [*(set(Kind) - {Kind.DATA, Kind.BEAT, Kind.WHO} - GROUP_KINDS)])
 @pytest.mark.parametrize("body", [b"\xc1", b"\x80", b"\x81\xa1", b"\xff" * 40, b"\x91" * 3000])
 def test_a_malformed_body_is_a_breach_and_never_raises(kind: Kind, body: bytes) -> None:
     for state in (S.OPENED, S.ASKED, S.QUEUED, S.OFFERED, S.ACTIVE):

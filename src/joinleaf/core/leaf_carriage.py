@@ -1,0 +1,163 @@
+"""A leaf's end of the multicast stream: from units to frames, in the order of the sender.
+
+What is for some leaves only goes over their legs, and must not overtake the stream nor be overtaken
+by it. So the root says on the leg before which unit it stands, and in the stream, in a unit of its
+own, how many such messages each leaf must have by then (GATE, both ways).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from joinleaf.core.keys.group import KeyFact, LeafKeys
+from joinleaf.core.reliability.receiver import StreamReceiver
+from joinleaf.core.wire.frames import Frame, FrameReader, Kind, control_frame
+from joinleaf.core.wire.reports import Timing
+from joinleaf.errors import RemoteProtocolError
+from joinleaf.spi.provider import Batch
+
+__all__ = ["LeafCarriage", "direct_count", "gate_frames", "place_frame", "place_of"]
+
+_NO_SCRATCH: Final = memoryview(bytearray(1))
+_GATE: Final = struct.Struct(">IQ")
+_UNIT: Final = struct.Struct(">Q")
+
+GATE_ENTRIES: Final = 4096
+"""Leaves named in one GATE; fits a unit."""
+
+
+def gate_frames(counts: Mapping[int, int]) -> Iterator[bytes]:
+    """For the stream: by leaf id, how many messages it must have got over its leg."""
+    entries = list(counts.items())
+    for start in range(0, len(entries), GATE_ENTRIES):
+        part = entries[start : start + GATE_ENTRIES]
+        yield control_frame(Kind.GATE, b"".join(_GATE.pack(*entry) for entry in part))
+
+
+def direct_count(body: memoryview, leaf: int) -> int:
+    """How many a GATE of the stream demands of this leaf; 0: it is not named.
+
+    Raises:
+        RemoteProtocolError: Not a whole number of entries.
+    """
+    if len(body) % _GATE.size:
+        raise RemoteProtocolError(f"a GATE of {len(body)} bytes")
+    return max((count for number, count in _GATE.iter_unpack(body) if number == leaf), default=0)
+
+
+def place_frame(unit: int) -> bytes:
+    """For the leg: the messages for this leaf only that follow stand before ``unit``."""
+    return control_frame(Kind.GATE, _UNIT.pack(unit))
+
+
+def place_of(body: memoryview) -> int:
+    """Read the body of the same.
+
+    Raises:
+        RemoteProtocolError: It has another length.
+    """
+    if len(body) != _UNIT.size:
+        raise RemoteProtocolError(f"a place of {len(body)} bytes")
+    unit: int = _UNIT.unpack(body)[0]
+    return unit
+
+
+class LeafCarriage:
+    """See the module.
+
+    Args:
+        key: The leg of the root whose stream it is.
+        receiver: Where trains go.
+        keys: What opens them; None: they are not sealed.
+        max_body: Longest frame body.
+        keep: Bytes of memory kept between long messages.
+
+    Attributes:
+        key: The leg.
+        receiver: Where trains go.
+        started: Whether the group serves this leaf.
+        position: The unit whose frames come next.
+        place: Before which unit the next message for this leaf only stands.
+        waiting: Units not looked at yet, oldest first.
+        aside: Messages for this leaf only, and before which unit they stand.
+        repeats: Whether the leg may bring again what the group has brought.
+    """
+
+    __slots__ = (
+        "_keep", "_keys", "_max_body", "_skips", "_synced", "aside", "key", "place", "position",
+        "reader", "receiver", "repeats", "started", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: int,
+        receiver: StreamReceiver,
+        keys: LeafKeys | None,
+        max_body: int,
+        keep: int,
+    ) -> None:
+        self.key = key
+        self.receiver = receiver
+        self.started = False
+        self.position = self.place = 0
+        self.waiting: deque[bytes] = deque()
+        self.aside: deque[tuple[int, Batch, int]] = deque()
+        self.repeats = False
+        self._keys = keys
+        self._keep = keep
+        self._max_body = max_body
+        self._skips = 0
+        self._synced: dict[int, int] = {}
+        self._forget_cut_frame()
+
+    def _forget_cut_frame(self) -> None:
+        self.reader = FrameReader(_NO_SCRATCH, self._max_body, self._keep)
+
+    def frames_of(self, payload: bytes) -> Iterator[Frame]:
+        """The frames that a unit completes; each is valid until the next is asked for.
+
+        Raises:
+            RemoteProtocolError: What the stream carries are no frames.
+        """
+        return self.reader.take(memoryview(payload))
+
+    def start(self, unit: int, timing: Timing) -> None:
+        """START: from ``unit`` on the group serves this leaf."""
+        self.receiver.start(unit, timing)
+        self.started = True
+        self.position = unit
+
+    def stop(self, unit: int) -> None:
+        """STOP: from ``unit`` on the leg does; the group has perhaps brought some of it already."""
+        self.repeats |= self.receiver.stop(unit)
+        self.receiver.probe_heard = False  # and may be heard again
+        self.started = False
+        self._forget_cut_frame()
+
+    def skip(self, unit: int) -> None:
+        """SKIP: the stream goes on at ``unit``; the next message of each sender may be any."""
+        self.receiver.skip(unit)
+        self.position = unit
+        self._skips += 1
+        self._forget_cut_frame()
+
+    def learn(self, body: memoryview, now_ns: int) -> None:
+        """A KEY frame has come.
+
+        Raises:
+            RemoteProtocolError: It is none, or the stream is not sealed.
+        """
+        if self._keys is None:
+            raise RemoteProtocolError("a key for a stream that is not sealed")
+        self._keys.learn(KeyFact.parse(body))
+        self.receiver.keys_changed(now_ns)
+
+    def may_skip(self, sender: int) -> bool:
+        """Whether this sender's numbers may jump now; asked for each of its batches."""
+        if self._synced.get(sender, 0) == self._skips:
+            return False
+        self._synced[sender] = self._skips
+        return True

@@ -1,0 +1,245 @@
+"""Which leaf the group serves and which its own leg does: the root's side of multicast data.
+
+Every leaf begins on its leg. It is told of the group, hears a probe there, says so, and is then
+*promoted*: START names the unit from which on the group serves it, and being a word on the leg it
+stands behind everything the leg still carries. A leaf that hears no probe stays on its leg, and a
+leaf whose group has died is *demoted*: what it lacks goes over its leg, then STOP, then everything
+else. So no message depends on the group, in no order, and nobody has to help.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from joinleaf.core.reliability.sender import StreamSender, Train
+from joinleaf.core.wire.control import GroupFacts
+from joinleaf.core.wire.frames import DATA_HEADER_SIZE
+from joinleaf.core.wire.reports import decode_report
+from joinleaf.spi.provider import Buffer
+
+__all__ = ["Carrier", "Cause", "FellBack", "RootCarriage"]
+
+PROBE_EVERY_NS: Final = 20_000_000
+"""While somebody new is listening; a join of a group takes a switch some milliseconds."""
+
+PROBE_FOR_NS: Final = 2_000_000_000
+"""A leaf that has heard nothing for this long stays on its leg. IGMP answers within a second
+where a querier is awake; longer only makes the log late, as the leg serves the leaf meanwhile."""
+
+RETRY_NS: Final = 10_000_000_000
+"""Leaves that stayed on their legs are offered the group again this often, by one probe."""
+
+
+MARKS: Final = 8192
+"""Batches of which is known where they begin: what a sender keeps units of."""
+
+
+class Carrier(StrEnum):
+    """What a leaf is served by. The words are shown to people."""
+
+    LEG = "leg"
+    GROUP = "group"
+
+
+class Cause(StrEnum):
+    """Why a leaf is served by its leg though there is a group. The words stand in the log."""
+
+    UNHEARD = "does not hear"
+    DIED = "hears no more of"
+    FULL = "takes nothing more from"
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """A leaf is served by its leg.
+
+    Attributes:
+        key: The leg.
+        cause: Why.
+    """
+
+    key: int
+    cause: Cause
+
+
+@dataclass(slots=True)
+class _Listener:
+    """A leaf that was told of the group. ``until_ns`` is None once it was given up on."""
+
+    on_group: bool
+    until_ns: int | None
+
+
+class RootCarriage:
+    """See the module.
+
+    Args:
+        facts: What joiners are told.
+        sender: The stream.
+
+    Attributes:
+        facts: What joiners are told; a new key replaces it.
+        sender: The stream.
+        events: Leaves that fell back, oldest first; the owner takes them.
+    """
+
+    def __init__(self, facts: GroupFacts, sender: StreamSender) -> None:
+        self.facts = facts
+        self.sender = sender
+        self.events: list[FellBack] = []
+        self._told: dict[int, _Listener] = {}
+        self._on_group: dict[int, None] = {}
+        self._skipped_from: dict[int, int] = {}
+        self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
+        self._next_probe_ns: int | None = None
+
+    # Who is served how
+
+    @property
+    def on_group(self) -> dict[int, None]:
+        """Keys of the legs whose leaves the group serves."""
+        return self._on_group
+
+    def carrier(self, key: int) -> Carrier:
+        """What serves this leaf."""
+        return Carrier.GROUP if key in self._on_group else Carrier.LEG
+
+    def joined(self, key: int, now_ns: int) -> None:
+        """A leaf that was told of the group is a member now: let it hear a probe."""
+        self._told[key] = _Listener(on_group=False, until_ns=now_ns + PROBE_FOR_NS)
+        self._next_probe_ns = now_ns
+
+    def left(self, key: int) -> None:
+        """It is no member any more."""
+        self._told.pop(key, None)
+        self._skipped_from.pop(key, None)
+        if key in self._on_group:
+            del self._on_group[key]
+            self.sender.remove_leaf(key)
+
+    def reported(self, key: int, body: memoryview, now_ns: int) -> bytes | None:
+        """A leaf reports; if it is that it hears the group, the START for its leg.
+
+        Raises:
+            RemoteProtocolError: Malformed, or impossible.
+        """
+        if key in self._on_group:
+            self.sender.handle_report(key, body, now_ns)
+            return None
+        report = decode_report(body)
+        listener = self._told.get(key)
+        if listener is None or not report.heard:
+            return None  # a word from before it was demoted
+        listener.on_group, listener.until_ns = True, None
+        self._on_group[key] = None
+        return self.sender.start(self.sender.add_leaf(key, report.window, now_ns))
+
+    def demote(self, key: int, now_ns: int) -> Sequence[bytes]:
+        """Serve a leaf by its leg from here on: what its leg has to carry first."""
+        if key not in self._on_group:
+            return ()
+        del self._on_group[key]
+        self._told[key] = _Listener(on_group=False, until_ns=None)
+        if self._next_probe_ns is None:
+            self._next_probe_ns = now_ns + RETRY_NS
+        return self.sender.demote(key)
+
+    # What is sent
+
+    @property
+    def frame_target(self) -> int:
+        """Length of the frames that a long batch is best cut into: one unit each."""
+        return self.sender.capacity
+
+    def begin(self, buffers: Sequence[Buffer], number: int | None) -> None:
+        """Send frames to everybody on the group.
+
+        Args:
+            buffers: Each array a frame; of long messages header and payload in turn.
+            number: The root's message they begin with; None: they are another member's.
+        """
+        if number is not None:
+            self._marks.append((self.sender.next_unit, number))
+        run: list[Buffer] = []
+        size = 0
+        raw = False
+        for buffer in buffers:
+            if not len(buffer):
+                continue  # a long message that is empty
+            header = len(buffer) == DATA_HEADER_SIZE
+            # Arrays begin units of their own, so that each can be read where it lies.
+            if run and not raw and not header:
+                self.sender.begin(run, size)
+                run, size = [], 0
+            run.append(buffer)
+            size += len(buffer)
+            raw = header
+        self.sender.begin(run, size)
+
+    def skip(self, key: int, number: int) -> bytes | None:
+        """Wait for a leaf no longer.
+
+        Args:
+            key: Its leg.
+            number: The root's next message.
+
+        Returns:
+            The SKIP for its leg; None if it is sent later, by ``StreamSender.poll_leg``.
+        """
+        unit = self.sender.acknowledged(key)
+        if key not in self._skipped_from and unit < self.sender.next_unit:
+            begun = (first for begin, first in reversed(self._marks) if begin <= unit)
+            self._skipped_from[key] = next(begun, number)
+        return self.sender.skip(key)
+
+    def skipping(self, key: int, number: int) -> int:
+        """How many messages of the root's a leaf misses that was skipped and has no room yet."""
+        return number - self._skipped_from.get(key, number)
+
+    def skipped(self, key: int, number: int) -> int:
+        """The SKIP goes on the leg now: how many messages of the root's the leaf will miss.
+
+        Exact where each batch is one message; else counted from the batch that it has in part.
+        """
+        return number - self._skipped_from.pop(key, number)
+
+    # Time
+
+    def poll_transmit(self, now_ns: int) -> Train | None:
+        """What may leave now; None if nothing may."""
+        if self._next_probe_ns is not None and now_ns >= self._next_probe_ns:
+            return self._probe(now_ns)
+        return self.sender.poll_transmit(now_ns) if self._on_group else None
+
+    def _probe(self, now_ns: int) -> Train:
+        waiting = [key for key, one in self._told.items() if one.until_ns is not None]
+        for key in waiting:
+            until_ns = self._told[key].until_ns
+            if until_ns is not None and now_ns >= until_ns:
+                self._told[key].until_ns = None
+                self.events.append(FellBack(key, Cause.UNHEARD))
+        if any(one.until_ns is not None for one in self._told.values()):
+            self._next_probe_ns = now_ns + PROBE_EVERY_NS
+        elif any(not one.on_group for one in self._told.values()):
+            self._next_probe_ns = now_ns + RETRY_NS
+        else:
+            self._next_probe_ns = None
+        return self.sender.probe(self.facts.nonce, now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """When ``tick`` or ``poll_transmit`` has something to do."""
+        times = (self._next_probe_ns, self.sender.next_deadline_ns() if self._on_group else None)
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, now_ns: int) -> list[int]:
+        """Run the clocks; keys of leaves that make no progress and are to be demoted."""
+        if not self._on_group:
+            return []
+        stalled = self.sender.stalled(now_ns)
+        for key, has_room in stalled.items():
+            self.events.append(FellBack(key, Cause.DIED if has_room else Cause.FULL))
+        return list(stalled)
