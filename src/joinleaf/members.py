@@ -59,6 +59,11 @@ class MemberView:
         return self._endpoint.statistics().get("bytes_queued", 0)
 
     @property
+    def carrier(self) -> str:
+        """What brings it the session's messages: ``"group"`` or ``"leg"``."""
+        return "group" if self._endpoint.statistics().get("on_group") else "leg"
+
+    @property
     def dropped(self) -> int:
         """Messages it missed by the policy for slow leaves."""
         return self._endpoint.statistics().get("messages_dropped", 0)

@@ -15,6 +15,7 @@ from joinleaf.spi.provider import (
     Condition,
     Endpoint,
     EndpointEvent,
+    JoinRole,
     Roles,
     Settings,
 )
@@ -111,9 +112,14 @@ def cancelled(call: Call, cancel: Callable[[], Any]) -> None:
 
 
 class World:
-    """Makes endpoints, joins them, and closes all in the end."""
+    """Makes endpoints, joins them, and closes all in the end.
 
-    def __init__(self) -> None:
+    Args:
+        group: The group that roots send to, as ``?data=`` has it; None: everything goes by legs.
+    """
+
+    def __init__(self, group: str | None = None) -> None:
+        self.group = group
         self.provider = RootedProvider()
         self._made: list[Endpoint] = []
 
@@ -130,8 +136,10 @@ class World:
             endpoint.close(linger=0)
 
     def _open(self, roles: Roles, plane: str, settings: dict[str, Any]) -> Any:
-        info = self.provider.select(SessionAddress.parse(f"jl://127.0.0.1:1?plane={plane}"))
-        endpoint = self.provider.open(info, roles, Settings(**settings))
+        data = f"&data={self.group}" if self.group and roles.c_root else ""
+        address = SessionAddress.parse(f"jl://127.0.0.1:1?plane={plane}{data}")
+        info = self.provider.select(address)
+        endpoint = self.provider.open(info, roles, Settings(**settings), address=address)
         self._made.append(endpoint)
         return endpoint
 
@@ -180,6 +188,8 @@ class World:
         leg = root.accept(condition or (lambda request: Accept()), timeout=BOUND)
         assert news.wait(c.FD_CONNECT).code == 0
         leaf.subscribe(None)
+        if self.group and arguments.get("role") is not JoinRole.SENDER_ONLY:
+            until(lambda: leg.statistics()["on_group"], "the leaf hears the group")
         return leaf, leg
 
 

@@ -50,6 +50,10 @@ ADDRESSES = {
     ),
     "jl://127.0.0.1:0": "joinleaf.providers.rooted:RootedProvider",
     "jl://127.0.0.1:0?plane=nonrooted": "joinleaf.providers.rooted:RootedProvider",
+    "jl://127.0.0.1:0?data=239.255.83.19:48319": "joinleaf.providers.rooted:RootedProvider",
+    "jl://127.0.0.1:0?plane=nonrooted&data=239.255.83.20:48320": (
+        "joinleaf.providers.rooted:RootedProvider"
+    ),
 }
 
 

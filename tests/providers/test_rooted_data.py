@@ -30,9 +30,9 @@ CLOGGING = [bytes([n]) * BIG for n in range(1, 33)]
 read to its end whether somebody asks for it or not."""
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as made:
+@pytest.fixture(params=[None, "239.255.83.21:48321"], ids=["legs", "group"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(request.param) as made:
         yield made
 
 
@@ -334,8 +334,9 @@ def test_a_leaf_under_drop_misses_messages_and_is_told_the_exact_count(world: Wo
         assert batch.sequence == due + batch.gap
         got += [message[0] for message in batch.messages]
         due = batch.sequence + len(batch.messages)
-    assert gaps == dropped
-    assert len(got) == total - dropped
+    # By the group, the root counts from what the leaf has acknowledged; it may have had more.
+    assert gaps == dropped if world.group is None else gaps <= dropped
+    assert len(got) == total - gaps
     assert got == sorted(got)
 
 
@@ -365,21 +366,28 @@ def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(
     at_root = in_thread(lambda: receive(root, 24))
     sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root._driver.paused)
-    assert f"{late.local_address} is " in caplog.text
+    until(lambda: f"{late.local_address} is " in caplog.text)
     assert receive(late, 24) == [bytes(BIG)] * 24
     sending()
     at_root()
 
 
-# A member that does not fetch what it is sent
+# A member that does not fetch what it is sent. By the group, what one has in common with all
+# waits in the root's window, not in a queue of its own: tests/providers/test_rooted_group.py.
 
 
-def test_a_full_inbox_holds_the_sender_and_not_joins_or_leaves(world: World) -> None:
-    root = world.root()
-    talker, _ = world.join(root)
+@pytest.fixture
+def legs() -> Iterator[World]:
+    with World() as made:
+        yield made
+
+
+def test_a_full_inbox_holds_the_sender_and_not_joins_or_leaves(legs: World) -> None:
+    root = legs.root()
+    talker, _ = legs.join(root)
     sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root.statistics()["bytes_received_waiting"] > BIG)
-    other, _ = world.join(root)
+    other, _ = legs.join(root)
     root.send_many([b"still here"])
     assert receive(other, 1) == [b"still here"]
     assert root.statistics()["bytes_received_waiting"] < 8 * BIG
@@ -410,9 +418,9 @@ def test_what_arrives_after_receiving_was_shut_down_holds_up_nobody(world: World
     assert error.value.code == codes.WSAESHUTDOWN
 
 
-def test_gaps_and_tiny_frames_cost_inbox_room_as_well(world: World) -> None:
-    root = world.root()
-    leaf, _ = world.join(root)
+def test_gaps_and_tiny_frames_cost_inbox_room_as_well(legs: World) -> None:
+    root = legs.root()
+    leaf, _ = legs.join(root)
     for _ in range(8000):
         root.send_many([b"x"])
     until(lambda: root.statistics()["bytes_queued"] == 0)

@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 from joinleaf.core.association import Association
 from joinleaf.core.leg import LegState
 from joinleaf.core.root_session import RootSession
-from joinleaf.core.session import Arrived, Drop, Output, Session
+from joinleaf.core.session import Arrived, Drop, Leg, Output, Session
 from joinleaf.drivers.connections import Connection
+from joinleaf.drivers.group_link import GroupLink, LinkClock
 from joinleaf.drivers.poller import READ, WRITE
 from joinleaf.drivers.seldom import SELDOM_S, Seldom
 from joinleaf.drivers.stream_sockets import Callbacks, StreamSockets
@@ -40,6 +41,13 @@ READ_BUDGET: Final = 4
 TURN_BYTES: Final = 4 << 20
 """Bytes read per turn from all legs together. Only after a turn is the owner's queue looked at; a
 thousand eager leaves would otherwise fill memory in one. The poller rotates, so nobody starves."""
+
+PAUSE_S: Final = 0.2
+"""A stream that pauses for less has a window that works, and nothing to tell."""
+
+READ_ON_BYTES: Final = 16 << 20
+"""How much more than the queue may be taken up from members whose reports the stream waits for:
+what they, and the kernels on the way, may hold in front of a report."""
 
 FLUSH_S: Final = 1.0
 """A connection to be closed once what is queued has been sent is given this long for it."""
@@ -73,9 +81,20 @@ class StreamTraffic(StreamSockets):
         self._held: dict[int, None] = {}  # legs not read: their own queue is full
         self._full: dict[int, None] = {}  # legs that have more queued than the settings allow
         self._pauses = Seldom()
+        self._paused_since = float("inf")
         self._starved: dict[object, tuple[Sequence[int], Callable[[], Callbacks]]] = {}
         self._unarmed: dict[int, None] = {}
         self._turn_bytes = 0
+        self._link: GroupLink | None = None
+        self._link_clock: LinkClock | None = None
+
+    def use_link(self, link: GroupLink) -> None:
+        """Serve a multicast stream beside the connections from now on. Under the lock."""
+        self._link = link
+        self._link_clock = LinkClock(self._reactor, self._tick_link)
+        if link.listens:
+            self.add_source(link.fileno(), self._link_ready)
+        self._serve_link(link)
 
     def start_adopted(self) -> None:
         """Go to work on a connection that another driver handed over. Not under its lock."""
@@ -114,6 +133,8 @@ class StreamTraffic(StreamSockets):
         """
         callbacks: Callbacks = []
         session = self.session
+        if self._link is not None:
+            self._serve_link(self._link)
         while session.out or session.dirty:
             self._flush_dirty(arm=arm)
             if session.out:
@@ -145,16 +166,24 @@ class StreamTraffic(StreamSockets):
         session = self.session
         if not isinstance(session, RootSession) or (session.rooted and session.myself.d_root):
             return
-        paused = bool(self._full)
-        if paused and not self.paused and self._pauses.due():
-            leg = session.legs[next(iter(self._full))].association
+        behind = list(self._full)
+        carriage = session.carriage
+        if carriage is not None and carriage.sender.pending_bytes > session.settings.queue_bytes:
+            behind += carriage.sender.blocking()
+        now = time.monotonic()
+        if not behind:
+            self._paused_since = now
+        elif (self._full or now - self._paused_since > PAUSE_S) and self._pauses.due():
+            heard = [key for key in behind if not self._connections[key].deaf]
+            last = max(heard or behind, key=session.under_way)
+            leg = session.legs[last].association
             _log.info(
                 "%s is %d bytes behind: the members wait for it (said every %.0f s at most)",
                 leg.peer,
-                leg.outbox.size,
+                leg.outbox.size + session.under_way(last),
                 SELDOM_S,
             )
-        self.paused = paused
+        self.paused = bool(behind)
 
     def flush_at_once(self, keys: Sequence[int]) -> bool:
         """Send what these legs have queued. Under the lock.
@@ -169,6 +198,8 @@ class StreamTraffic(StreamSockets):
             if not self.flush(key, arm=False):
                 self._unarmed[key] = None
                 all_sent = False
+        if self._link is not None:
+            self._serve_link(self._link)
         return all_sent and not self.unsettled
 
     def tell_of_room(self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]) -> None:
@@ -180,7 +211,7 @@ class StreamTraffic(StreamSockets):
     def _feed_starved(self) -> Callbacks:
         callbacks: Callbacks = []
         for who, (keys, tell) in list(self._starved.items()):
-            if not self._queued(keys):
+            if not self._queued(keys) and (self._link is None or self._link.idle):
                 del self._starved[who]
                 callbacks += tell()
         return callbacks
@@ -218,6 +249,8 @@ class StreamTraffic(StreamSockets):
         Who has not joined yet, or is leaving, is always heard: what it says is bounded, and a full
         queue must not keep others from joining.
         """
+        if self._link is not None and self._link.listens:
+            self._link_deaf(self._link, self._hold_all)
         if not (self.paused or self._hold_all or self._held or self._any_deaf):
             return
         self._any_deaf = False
@@ -229,13 +262,29 @@ class StreamTraffic(StreamSockets):
             deaf = (
                 leg.association.active
                 and not connection.broken  # no more is coming, and its end has to be found
-                and (self.paused or self._hold_all or key in self._held)
+                and (self._is_paused(key, leg) or self._hold_all or key in self._held)
             )
             self._any_deaf |= deaf
             if deaf != connection.deaf:
                 connection.deaf = deaf
                 leg.association.reading_ns = None if deaf else now
                 self._want(connection, connection.want)
+
+    def _is_paused(self, key: int, leg: Leg) -> bool:
+        """Whether a member is held because others are behind.
+
+        Where the group brings what is passed on, only those who have sent something are: the
+        others' reports are what the stream is waiting for. It may be waiting for the reports of
+        one that has sent, which stand behind its messages: within a bound, these are taken up.
+        """
+        session = self.session
+        if not self.paused or not isinstance(session, RootSession) or session.carriage is None:
+            return self.paused
+        sender = session.carriage.sender
+        if not leg.expected:
+            return False
+        over = sender.pending_bytes > session.settings.queue_bytes + READ_ON_BYTES
+        return over or not sender.awaits(key)
 
     def set_hold(self, hold: bool, key: int | None = None) -> None:
         """Stop or resume reading, because a queue is full or has room. Under the lock.
@@ -256,7 +305,68 @@ class StreamTraffic(StreamSockets):
     @property
     def unsettled(self) -> bool:
         """Whether there is something for ``settle`` to do. Under the lock."""
-        return bool(self.session.out or self.session.dirty or self.paused or self._starved)
+        session, link = self.session, self._link
+        return bool(
+            session.out
+            or session.dirty
+            or self.paused
+            or self._starved
+            or (link is not None and not link.idle)
+        )
+
+    # The multicast stream
+
+    def _serve_link(self, link: GroupLink) -> None:
+        """Send to the group what may leave; see that the rest follows. Under the lock."""
+        link.transmit()
+        if link.blocked:
+            self.add_source(link.fileno(), self._link_ready, WRITE)
+        elif not link.listens:
+            self.remove_source(link.fileno())
+        if self._link_clock is not None:
+            self._link_clock.schedule(link.next_deadline_ns())
+
+    def _link_ready(self, what: int) -> None:
+        link = self._link
+        if link is not None and what & READ and link.listens:
+            link.read()
+        # What there is room for now, settling sends.
+
+    def _link_deaf(self, link: GroupLink, deaf: bool) -> None:
+        """Leave trains in the kernel's buffer while the owner is behind: the root then waits."""
+        if deaf == link.deaf:
+            return
+        link.set_deaf(deaf)
+        if deaf:
+            self.remove_source(link.fileno())
+        else:
+            self.add_source(link.fileno(), self._link_ready)
+        self._flush_dirty(arm=True)
+        if self._link_clock is not None:
+            self._link_clock.schedule(link.next_deadline_ns())
+
+    def _tick_link(self) -> None:
+        def tick() -> None:
+            if self._link_clock is not None:
+                self._link_clock.ticked()
+            if self._link is not None and not self.closed:
+                self._link.tick()
+
+        self.run(tick, clocks=False)
+
+    def dispose(self) -> None:
+        """Give everything back: sockets, descriptors, timers. The session is over."""
+        with self.lock:
+            self._close_link()
+            super().dispose()
+
+    def _close_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self.remove_source(link.fileno())
+            link.close()
+        if self._link_clock is not None:
+            self._link_clock.close()
 
     # Sending
 

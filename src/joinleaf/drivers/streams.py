@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from joinleaf.core.session import Arrived, Output, Session
 from joinleaf.drivers.blocked import BlockedSockets
+from joinleaf.drivers.group_link import GroupLink
 from joinleaf.drivers.stream_sockets import Callbacks
 from joinleaf.drivers.stream_traffic import StreamTraffic
 from joinleaf.errors import SpiError
@@ -25,6 +26,9 @@ from joinleaf.spi.codes import WSAEINTR
 __all__ = ["StreamDriver"]
 
 T = TypeVar("T")
+
+LOOK_AT_LEG_EVERY: Final = 8
+"""Reads of the stream between two looks at the leg, however much the stream brings."""
 
 
 class StreamDriver(StreamTraffic):
@@ -37,6 +41,7 @@ class StreamDriver(StreamTraffic):
     def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
         super().__init__(session, dispatch)
         self.cancellations = 0
+        self._link_reads = 0
         _drivers.add(self)
 
     def pump_until(
@@ -97,14 +102,23 @@ class StreamDriver(StreamTraffic):
             raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
 
     def _read_now(self, direct: bool) -> None:
+        if self._link is not None and self._link.listens:
+            self._read_link_first(self._link)
+            return
         sole = self.sole_connection() if direct else None
         if sole is None or sole[1].establishing or sole[1].deaf:
             self._turn()
         else:
             self.read(sole[0])
 
+    def _read_link_first(self, link: GroupLink) -> None:
+        """The stream brings nearly everything; but its repairs and its end come by the leg."""
+        self._link_reads += 1
+        if link.deaf or self._link_reads % LOOK_AT_LEG_EVERY == 0 or not link.read():
+            self._turn()
+
     def _fileno_to_read(self, direct: bool) -> int:
-        sole = self.sole_connection() if direct else None
+        sole = self.sole_connection() if direct and self._link is None else None
         return self._poller.fileno() if sole is None else sole[1].fileno()
 
     def _claimed(self, claim: Callable[[Arrived], T | None]) -> T | None:
@@ -154,6 +168,13 @@ class StreamDriver(StreamTraffic):
         """
         if self.has_room(keys):
             return True
+        while self._drain_legs(keys, deadline) and self._drain_link(deadline):
+            with self.lock:
+                if not self._queued(keys):  # else a leaf fell back on its leg meanwhile
+                    return True
+        return False
+
+    def _drain_legs(self, keys: Sequence[int], deadline: float | None) -> bool:
         cancellations = self.cancellations
         blocked = BlockedSockets(keys)
         try:
@@ -173,20 +194,33 @@ class StreamDriver(StreamTraffic):
                     for callback in callbacks:
                         callback()
                 if not blocked:
-                    return True
+                    break
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self._wait(fd, left, mark, write=write)
         finally:
             blocked.close()
+        return True
+
+    def _drain_link(self, deadline: float | None) -> bool:
+        """Send to the group in this thread, as its leaves make room, until all has left once."""
+        link = self._link
+        if link is None or link.idle:
+            return True
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        def done() -> bool | None:
+            return True if self._link is None or link.idle else None
+
+        return self.pump_until(done, left) is not None
 
     def has_room(self, keys: Iterable[int] | None = None) -> bool:
         """The usual case: nothing is queued for these legs, or for any, and nothing is to do."""
         with self.lock:
             return not self.unsettled and not self._queued(
                 self._connections if keys is None else keys
-            )
+            )  # an unsent stream is unsettled
 
     def _flush_blocked(self, blocked: BlockedSockets) -> None:
         """Try all of them, and not one after another.

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from joinleaf.errors import SpiError
+from joinleaf.providers.rooted._group import LEG, group_of
 from joinleaf.providers.rooted._leaf import LeafEndpoint
 from joinleaf.providers.rooted._leg import LegEndpoint
 from joinleaf.providers.rooted._root import RootEndpoint
@@ -40,7 +41,7 @@ _ROOTED_FLAGS: Final = (
     | c.XP1_QOS_SUPPORTED
 )
 _ID: Final = uuid.uuid5(uuid.NAMESPACE_URL, "joinleaf:jl")
-_OPTIONS: Final = frozenset({"plane"})
+_OPTIONS: Final = frozenset({"data", "plane"})
 
 
 def _entry(name: str, flags: int, family: int, size: int) -> ProtocolInfo:
@@ -77,12 +78,17 @@ class RootedProvider:
         return _ENTRIES
 
     def select(self, address: SessionAddress) -> ProtocolInfo:
-        """The entry for ``jl://host:port[?plane=rooted|nonrooted]``."""
+        """The entry for ``jl://host:port[?plane=rooted|nonrooted][&data=group:port|leg]``.
+
+        ``data`` at the root names the group that carries the messages; a leaf is told of it, and
+        may decline with ``leg``.
+        """
         if unknown := set(address.options) - _OPTIONS:
             raise ValueError(f"{address}: option {sorted(unknown)[0]!r} is not known to jl://")
         plane = address.options.get("plane", "rooted")
         if plane not in ("rooted", "nonrooted"):
             raise ValueError(f"{address}: plane is rooted or nonrooted, not {plane!r}")
+        group_of(address)
         ip = address.address.ip
         version6 = ip is not None and ip.version == 6
         return _ENTRIES[(2 if plane == "nonrooted" else 0) + version6]
@@ -106,6 +112,9 @@ class RootedProvider:
             raise SpiError(WSAEINVAL, f"{info.name} does not offer these roles", call="open")
         settings = settings or Settings()
         try:
-            return (RootEndpoint if roles.c_root else LeafEndpoint)(info, roles, settings)
+            if roles.c_root:
+                return RootEndpoint(info, roles, settings, group_of(address) if address else None)
+            declines = address is not None and address.options.get("data") == LEG
+            return LeafEndpoint(info, roles, settings, hears_groups=not declines)
         except OSError as error:
             raise spi_error_from_os(error, call="open") from error

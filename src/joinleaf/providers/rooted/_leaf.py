@@ -12,6 +12,7 @@ from joinleaf.core.leaf_rooted import LeafInput, LeafMachine, LeafState
 from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.session import (
     Arrived,
+    GroupOffered,
     JoinEnded,
     LegEnded,
     LegJoined,
@@ -20,7 +21,7 @@ from joinleaf.core.session import (
     RequestGone,
     RequestWaiting,
 )
-from joinleaf.core.wire.control import MAX_CONNECT_DATA
+from joinleaf.core.wire.control import MAX_CONNECT_DATA, GroupFacts
 from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.connections import address_of, listen_on
 from joinleaf.drivers.names import resolve
@@ -35,6 +36,7 @@ from joinleaf.providers.rooted._base import (
     ended_error,
     total_bytes,
 )
+from joinleaf.providers.rooted._group import hear_group
 from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
@@ -66,7 +68,15 @@ class LeafEndpoint(ListeningEndpoint):
 
     _called = "the leaf"
 
-    def __init__(self, info: ProtocolInfo, roles: Roles, settings: Settings) -> None:
+    def __init__(
+        self,
+        info: ProtocolInfo,
+        roles: Roles,
+        settings: Settings,
+        *,
+        hears_groups: bool = True,
+    ) -> None:
+        self._hears_groups = hears_groups
         self._session = LeafSession(
             settings,
             incarnation=settings.incarnation or os.urandom(IDENTITY_BYTES),
@@ -200,7 +210,9 @@ class LeafEndpoint(ListeningEndpoint):
 
     def _make_member(self, key: int) -> LeafEndpoint:
         """Move the leg from this listener to an endpoint of its own."""
-        member = LeafEndpoint(self._info, self._roles, self._settings)
+        member = LeafEndpoint(
+            self._info, self._roles, self._settings, hears_groups=self._hears_groups
+        )
         leg = self._session.legs[key]
         with member._driver.lock:
             member._callback = self._callback
@@ -229,10 +241,18 @@ class LeafEndpoint(ListeningEndpoint):
                 return self._join_failed(failure)
             case LegEnded():
                 return self._end(output)
+            case GroupOffered(key, facts) if self._hears_groups:
+                self._hear_group(key, facts)
             case QosChanged(_, qos):
                 self._set_qos(qos)
                 return self._indicate(EndpointEvent(c.FD_QOS))
         return []
+
+    def _hear_group(self, key: int, facts: GroupFacts) -> None:
+        local = self._driver.local_address(key) or Address("")
+        link = hear_group(self._session, key, facts, self._settings, local)
+        if link is not None:
+            self._driver.use_link(link)
 
     def _joined(self, key: int, data: bytes) -> Callbacks:
         self._machine.handle(LeafInput.JOIN_DONE)

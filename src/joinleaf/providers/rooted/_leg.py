@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from joinleaf.core.root_carriage import Carrier
 from joinleaf.core.session import (
     Arrived,
     LegEnded,
@@ -127,6 +128,12 @@ class LegEndpoint(EndpointBase):
         self._qos = qos
         return self._indicate(EndpointEvent(c.FD_QOS))
 
+    @property
+    def carrier(self) -> Carrier:
+        """What serves this leaf. Under the lock."""
+        carriage = self._root._session.carriage
+        return carriage.carrier(self.key) if carriage is not None else Carrier.LEG
+
     def roster_row(self, left: str = "") -> RosterRow:
         """This leg as others may see it. Under the lock."""
         leg = self._root._session.legs.get(self.key)
@@ -138,7 +145,8 @@ class LegEndpoint(EndpointBase):
             role=int(role),
             since_ms=self._since_ms,
             queued_bytes=leg.association.outbox.size if leg is not None else 0,
-            dropped=leg.dropped if leg is not None else 0,
+            dropped=self._root._session.dropped(self.key),
+            carrier=str(self.carrier),
             left=left,
             left_ms=time.time_ns() // 1_000_000 if left else 0,
         )
@@ -286,14 +294,15 @@ class LegEndpoint(EndpointBase):
         self._driver.run(close)
 
     def statistics(self) -> Mapping[str, int]:
-        """bytes_queued, bytes_sent, messages_dropped."""
+        """bytes_queued, bytes_sent, messages_dropped; on_group: 1 where the group serves it."""
         with self._driver.lock:
             leg = self._root._session.legs.get(self.key)
             if leg is None:
-                return {"bytes_queued": 0, "bytes_sent": 0, "messages_dropped": 0}
+                return {"bytes_queued": 0, "bytes_sent": 0, "messages_dropped": 0, "on_group": 0}
             outbox = leg.association.outbox
             return {
-                "bytes_queued": outbox.size,
+                "bytes_queued": outbox.size + self._root._session.under_way(self.key),
                 "bytes_sent": outbox.sent_bytes,
-                "messages_dropped": leg.dropped,
+                "messages_dropped": self._root._session.dropped(self.key),
+                "on_group": int(self.carrier is Carrier.GROUP),
             }

@@ -37,6 +37,7 @@ from joinleaf.providers.rooted._base import (
     check_disconnect_data,
     total_bytes,
 )
+from joinleaf.providers.rooted._group import open_group
 from joinleaf.providers.rooted._leg import LegEndpoint
 from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments
 from joinleaf.spi import constants as c
@@ -75,7 +76,14 @@ class RootEndpoint(ListeningEndpoint):
 
     _called = "the root"
 
-    def __init__(self, info: ProtocolInfo, roles: Roles, settings: Settings) -> None:
+    def __init__(
+        self,
+        info: ProtocolInfo,
+        roles: Roles,
+        settings: Settings,
+        group: Address | None = None,
+    ) -> None:
+        self._group = group
         self._session = RootSession(
             settings,
             session_id=os.urandom(IDENTITY_BYTES),
@@ -113,6 +121,18 @@ class RootEndpoint(ListeningEndpoint):
             self._sock = listen_on(address)
             bound = address_of(self._sock.getsockname())
             self._local = bound if address.host else Address("", bound.port)
+            if self._group is not None:
+                self._open_group(self._group, bound)
+
+    def _open_group(self, group: Address, bound: Address) -> None:
+        try:
+            link = open_group(self._session, group, self._settings, bound)
+        except BaseException:
+            assert self._sock is not None
+            self._sock.close()
+            self._sock = self._local = None
+            raise
+        self._driver.use_link(link)
 
     def listen(self, backlog: int | None = None) -> None:
         """WSPListen; before, between or after joins (clause 109)."""
@@ -425,7 +445,7 @@ class RootEndpoint(ListeningEndpoint):
                 "membership": session.view,
                 "requests_waiting": len(session.queue),
                 "connections": len(session.legs),
-                "bytes_queued": sum(leg.association.outbox.size for leg in session.legs.values()),
+                "bytes_queued": session.queued_bytes,
                 "bytes_received_waiting": self._inbox.size,
             }
 

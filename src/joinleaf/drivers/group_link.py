@@ -1,0 +1,262 @@
+"""A session's multicast stream and the socket it goes through: the root's end, and a leaf's.
+
+``StreamDriver`` owns one at most, polls its socket beside the legs and calls it under its lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from joinleaf.core.leaf_session import LeafSession
+from joinleaf.core.reliability.sender import Train
+from joinleaf.core.root_carriage import RootCarriage
+from joinleaf.core.root_session import RootSession
+from joinleaf.drivers.group_port import GroupReceiver, GroupSender
+from joinleaf.drivers.reactor import Cancellable, Reactor
+
+__all__ = ["GroupLink", "LeafLink", "LinkClock", "RootLink"]
+
+_log: Final = logging.getLogger("joinleaf")
+
+TRAINS_PER_READ: Final = 8
+"""Trains taken in one go: about half a megabyte, so that one receive call returns many messages
+and the legs are not starved."""
+
+
+READS_PER_TICK: Final = 8
+"""A whole window, so that nothing is reported missing that has come; and no more, if strangers
+send faster than is read."""
+
+SLACK_NS: Final = 500_000
+"""A timer that is this little late is not set anew."""
+
+
+class LinkClock:
+    """One timer for the stream's clocks. Everything under the driver's lock.
+
+    Args:
+        reactor: Where the timer runs.
+        tick: Called when one is due; takes the lock by itself, and calls ``ticked`` first.
+    """
+
+    def __init__(self, reactor: Reactor, tick: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._tick = tick
+        self._timer: Cancellable | None = None
+        self._due_ns = 0
+
+    def schedule(self, due_ns: int | None) -> None:
+        """Have a deadline kept. One that has moved away is looked at again when it was due."""
+        if due_ns is None or (self._timer is not None and due_ns >= self._due_ns - SLACK_NS):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due_ns = due_ns
+        delay = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
+        self._timer = self._reactor.call_later(delay, self._tick)
+
+    def ticked(self) -> None:
+        """The timer has run; the next deadline needs a new one."""
+        self._timer = None
+
+    def close(self) -> None:
+        """Keep no deadline any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class GroupLink(Protocol):
+    """What the driver asks of either end. Everything is called under its lock."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel's buffer was full: watch for room."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was to be sent has left once."""
+        ...
+
+    @property
+    def listens(self) -> bool:
+        """Whether something is to be read from it."""
+        ...
+
+    deaf: bool  # not read for now; the driver's note
+
+    def fileno(self) -> int:
+        """The socket."""
+        ...
+
+    def read(self) -> bool:
+        """Take in what has come; False if nothing had."""
+        ...
+
+    def set_deaf(self, deaf: bool) -> None:
+        """Leave what has come where it is, or go on reading."""
+        ...
+
+    def transmit(self) -> None:
+        """Send what may leave now."""
+        ...
+
+    def next_deadline_ns(self) -> int | None:
+        """When ``tick`` has something to do."""
+        ...
+
+    def tick(self) -> None:
+        """Run the clocks."""
+        ...
+
+    def close(self) -> None:
+        """Give the socket back."""
+        ...
+
+
+class RootLink:
+    """The root sends to the group; what leaves say of it comes by their legs."""
+
+    listens = False
+    deaf = True
+
+    def __init__(self, port: GroupSender, session: RootSession, carriage: RootCarriage) -> None:
+        self._port = port
+        self._session = session
+        self._carriage = carriage
+        self._unsent: Train | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel's buffer was full."""
+        return self._unsent is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was to be sent has left once."""
+        return self._unsent is None and self._carriage.sender.has_room
+
+    def fileno(self) -> int:
+        """The socket."""
+        return self._port.fileno()
+
+    def read(self) -> bool:
+        """Nobody answers to a group: nothing is ever read."""
+        return False
+
+    def set_deaf(self, deaf: bool) -> None:
+        """It is."""
+
+    def transmit(self) -> None:
+        """Send trains as long as the window, the rate and the kernel allow."""
+        port, carriage = self._port, self._carriage
+        while True:
+            train = self._unsent or carriage.poll_transmit(time.monotonic_ns())
+            if train is None:
+                break
+            if not port.send(train.buffer, train.segment):
+                self._unsent = train
+                break
+            self._unsent = None
+        self._put_on_legs()
+
+    def _put_on_legs(self) -> None:
+        """What the stream repairs for one leaf alone goes over its leg."""
+        while (word := self._carriage.sender.poll_leg()) is not None:
+            self._session.put_on_leg(*word)
+
+    def next_deadline_ns(self) -> int | None:
+        """When ``tick`` has something to do."""
+        return self._carriage.next_deadline_ns()
+
+    def tick(self) -> None:
+        """Run the clocks; leaves whose group has died are served by their legs from now on."""
+        now_ns = time.monotonic_ns()
+        for key in self._carriage.tick(now_ns):
+            self._session.demote(key, now_ns)
+        self.transmit()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say in the log who is served by its leg, and why."""
+        events = self._carriage.events
+        while events:
+            fell = events.pop(0)
+            leg = self._session.legs.get(fell.key)
+            if leg is not None:
+                group = self._carriage.facts.address()
+                _log.warning("%s %s %s: its leg serves it", leg.association.peer, fell.cause, group)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._unsent = None
+        self._port.close()
+
+
+class LeafLink:
+    """A leaf hears the group; what it has to say of it goes over its leg."""
+
+    def __init__(self, port: GroupReceiver, session: LeafSession) -> None:
+        self._port = port
+        self._session = session
+        self.deaf = False
+
+    blocked = False
+    idle = True
+    listens = True
+
+    def fileno(self) -> int:
+        """The socket."""
+        return self._port.fileno()
+
+    def read(self) -> bool:
+        """Take in some trains, and make batches of what is complete."""
+        stream = self._session.stream
+        if stream is None:
+            return False
+        receive, handle = self._port.receive, stream.receiver.handle_train
+        now_ns, count = time.monotonic_ns(), 0
+        for count in range(TRAINS_PER_READ):  # noqa: B007  # how many there were is looked at
+            if (train := receive()) is None:
+                break
+            handle(*train, now_ns)
+        else:
+            count = TRAINS_PER_READ
+        if count:
+            self._session.group_received(now_ns, time.time_ns())
+        return count > 0
+
+    def set_deaf(self, deaf: bool) -> None:
+        """Leave trains where they are, and tell the root; or go on."""
+        self.deaf = deaf
+        stream = self._session.stream
+        if stream is not None:
+            stream.receiver.hold(deaf)
+            self._session.group_received(time.monotonic_ns(), time.time_ns())
+
+    def transmit(self) -> None:
+        """A leaf sends nothing to the group."""
+
+    def next_deadline_ns(self) -> int | None:
+        """When a report is due."""
+        stream = self._session.stream
+        return stream.receiver.next_deadline_ns() if stream is not None else None
+
+    def tick(self) -> None:
+        """Look once more before reporting: what is in the socket's buffer is not missing."""
+        stream = self._session.stream
+        if stream is None:
+            return
+        for _ in range(READS_PER_TICK):
+            if self.deaf or not self.read():
+                break
+        now_ns = time.monotonic_ns()
+        stream.receiver.tick(now_ns)
+        self._session.group_received(now_ns, time.time_ns())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._port.close()
