@@ -179,6 +179,7 @@ def open_root(
     role: RoleName = "both",
     queue_bytes: int = 4 << 20,
     backlog: int = 1024,
+    max_leaves: int | None = None,
     dead_after: float = 10.0,
     join_timeout: float = 10.0,
     linger: float = 5.0,
@@ -203,6 +204,8 @@ def open_root(
         role: ``"sender"``: leaves cannot send to the root.
         queue_bytes: Most bytes kept for one leaf before the policy acts; at least 65536.
         backlog: Most join requests waiting for an answer.
+        max_leaves: Most leaves at a time, of ``jl://`` sessions; who comes then is refused with
+            that. None: no such bound.
         dead_after: Seconds of silence after which a leaf is dead; at least 0.2.
         join_timeout: Seconds a connection has to say what it wants.
         linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
@@ -220,6 +223,7 @@ def open_root(
         slow=SlowPolicy(slow),
         queue_bytes=queue_bytes,
         backlog=backlog,
+        max_leaves=max_leaves,
         dead_after=dead_after,
         join_timeout=join_timeout,
         linger=linger,

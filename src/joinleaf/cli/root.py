@@ -55,6 +55,15 @@ def root(
             help="A leaf that does not keep up: wait for it, drop messages to it, or expel it.",
         ),
     ] = options.Slow.WAIT,
+    max_leaves: Annotated[
+        int | None,
+        typer.Option(
+            "--max-leaves",
+            envvar="JOINLEAF_MAX_LEAVES",
+            min=1,
+            help="Refuse who comes when so many are there. Default: no such bound.",
+        ),
+    ] = None,
     rate: options.Rate = None,
     role: options.RoleOption = options.Role.BOTH,
     data: Annotated[
@@ -95,6 +104,7 @@ def root(
             role=role.value,
             name=name,
             dead_after=timeout,
+            max_leaves=max_leaves,
         )
         with opened as session:
             _announce(talk, session, sends=role.sends)

@@ -162,7 +162,7 @@ class RootSession(Session):
 
         Raises:
             SpiError: WSAEOPNOTSUPP, the reservation does not fit, or WSAECONNREFUSED, a second
-                d_root; the asker has been refused with that.
+                d_root or a leaf too many; the asker has been refused with that.
         """
         leg = self.legs.get(key)
         if leg is None or leg.association.state is not LegState.OFFERED:
@@ -171,6 +171,7 @@ class RootSession(Session):
         assert request is not None
         bounded(verdict.data)
         try:
+            self._check_room()
             self._check_d_root(request.d_root)
             asked = request.qos.qos() if request.qos else None
             leg.qos = verdict.qos or asked
@@ -194,6 +195,17 @@ class RootSession(Session):
         leg.answer = answer
         self.process(key, leg.association.admit(answer))
 
+    def _check_room(self) -> None:
+        if full := self._full():
+            raise SpiError(WSAECONNREFUSED, full, hint="Raise max_leaves, or expel somebody")
+
+    def _full(self) -> str:
+        """Why there is no place for one more leaf, or ``""``."""
+        most = self.settings.max_leaves
+        if most is None or len(self._by_leaf) < most:
+            return ""
+        return f"the session is full: it takes {most} {'leaf' if most == 1 else 'leaves'}"
+
     def _check_d_root(self, claimed: bool) -> None:
         others = (leg.member for leg in self.legs.values() if leg.member is not None)
         if claimed and (
@@ -206,7 +218,12 @@ class RootSession(Session):
             )
 
     def check_capacity(self, qos: Qos | None) -> None:
-        """Raise WSAEOPNOTSUPP where no invitation with these specifications could be kept."""
+        """Raise where no invitation with these specifications could be kept.
+
+        Raises:
+            SpiError: WSAEOPNOTSUPP, or WSAECONNREFUSED where one leaf more would be too many.
+        """
+        self._check_room()
         self._reserve(ROOT_ID, qos)
         self.admission.release(("down", ROOT_ID))
         self.admission.release(("up", ROOT_ID))
@@ -246,6 +263,7 @@ class RootSession(Session):
     def _may_join(self, key: int, leg: Leg, d_root: bool) -> bool:
         """Whether an invited leaf may be what it answered that it is; if not, it is put out."""
         try:
+            self._check_room()
             self._check_d_root(d_root)
             self._reserve(key, leg.qos)
         except SpiError as error:
@@ -255,7 +273,12 @@ class RootSession(Session):
         return True
 
     def _unwanted(self, request: Request) -> str:
-        return "this is the root of a session, and cannot be invited" if request.facts else ""
+        if request.facts:
+            return "this is the root of a session, and cannot be invited"
+        if full := self._full():
+            self.count("joins_refused_full")
+            return f"{full}; try again when one has left"
+        return ""
 
     def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
         raise RemoteProtocolError("QOS from a leaf")  # else it would go round admission

@@ -34,6 +34,7 @@ from joinleaf.core.association import (
     WrongKey,
 )
 from joinleaf.core.data_plane import Member
+from joinleaf.core.doorstep import Doorstep, Knock
 from joinleaf.core.keys.gates import Gate
 from joinleaf.core.keys.guesses import GuessLimiter
 from joinleaf.core.leg import LegState
@@ -70,6 +71,7 @@ __all__ = [
     "ROOT_ID",
     "SECOND",
     "Arrived",
+    "Crowded",
     "Drop",
     "GroupOffered",
     "JoinEnded",
@@ -88,12 +90,11 @@ __all__ = [
 SECOND: Final = 1_000_000_000
 ROOT_ID: Final = 0
 
-MAX_HALF_OPEN: Final = 1024
-"""Connections that have not yet said a valid word. When they are more, the oldest is dropped: an
-honest joiner speaks within one round trip, a flood does not (compare the SYN backlog)."""
+COMPLAIN_EVERY_NS: Final = 10 * SECOND
+"""Floods are told of this often at most, for somebody's log."""
 
-MAX_HALF_OPEN_PER_HOST: Final = 256
-"""The same for one address, so that one host cannot push out the others' joins."""
+REQUEST_OVERHEAD: Final = 1024
+"""Bytes that a waiting request takes beside what its sender chose to put into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,17 @@ class RosterAsked:
     """Somebody wants to know who is in the session; answer with ``answer_who`` or not at all."""
 
     key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """Somebody asks more of this end than is its share; ``text`` says who and what, for a log.
+
+    The leg is one of those concerned, and may be gone already.
+    """
+
+    key: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,7 @@ class Drop:
 Output = (
     RequestWaiting
     | RosterAsked
+    | Crowded
     | RequestGone
     | LegJoined
     | JoinEnded
@@ -209,6 +222,7 @@ class Leg:
         directs: Messages for this leaf only, so far.
         qos: Agreed flow specifications.
         answer: What the end that was asked has answered.
+        put_off: It comes from where too many come from; its request is refused.
     """
 
     association: Association
@@ -220,6 +234,7 @@ class Leg:
     directs: int = 0
     qos: Qos | None = None
     answer: Answer | None = None
+    put_off: bool = False
 
 
 class Session(ABC):
@@ -233,6 +248,7 @@ class Session(ABC):
             brought their deadlines forward; the owner clears it. What the network does to a leg's
             deadlines shows in an output.
         counters: Named counts.
+        doorstep: Who has connected and is no member yet.
     """
 
     _keep_bytes = 0  # of a reader's memory between messages; a root may have a thousand
@@ -249,7 +265,8 @@ class Session(ABC):
         self.touched: dict[int, None] = {}
         self.counters: dict[str, int] = {}
         self.backlog = settings.backlog
-        self._half_open: dict[int, None] = {}
+        self.doorstep = Doorstep()
+        self._complained_ns: int | None = None
         self._guesses = GuessLimiter()
         self._now_ns = 0  # of the latest input
         self._scratch = scratch if scratch is not None else memoryview(bytearray(1 << 16))
@@ -262,23 +279,40 @@ class Session(ABC):
 
     def connection_opened(self, key: int, peer: Address, local: Address, now_ns: int) -> None:
         """Somebody has connected; it has ``join_timeout`` to say a valid word."""
-        self._make_room(peer)
+        self._now_ns = now_ns
+        knock = self.doorstep.knock(peer.host, now_ns)
         deadline = now_ns + int(self.settings.join_timeout * SECOND)
-        self._add(key, peer, local, now_ns, asker=False, deadline_ns=deadline)
-        self._half_open[key] = None
+        leg = self._add(key, peer, local, now_ns, asker=False, deadline_ns=deadline)
         self.count("connections_opened")
-
-    def _make_room(self, peer: Address) -> None:
-        if len(self._half_open) >= MAX_HALF_OPEN:
-            self._evict(next(iter(self._half_open)))
+        if knock is not Knock.HEARD:
+            self._complain(key, f"{peer.host} connects too often, and is put off")
+        if knock is Knock.IGNORED:
+            self.count("connections_ignored")
+            self.process(key, leg.association.abort())
             return
-        same = [key for key in self._half_open if self.legs[key].association.peer.host == peer.host]
-        if len(same) >= MAX_HALF_OPEN_PER_HOST:
-            self._evict(same[0])
+        leg.put_off = knock is Knock.PUT_OFF
+        excess = self.doorstep.half_open_excess(peer.host)
+        if excess is not None:
+            self._evict(excess, "has many connections that say nothing")
+        self.doorstep.stand(key, peer.host)
 
-    def _evict(self, key: int) -> None:
+    def _evict(self, key: int, text: str) -> None:
+        leg = self.legs[key].association
         self.count("half_open_evicted")
-        self.process(key, self.legs[key].association.abort())
+        self._complain(key, f"{leg.peer.host} {text}: the oldest is dropped")
+        self.process(key, leg.lost(self._now_ns))
+
+    def _complain(self, key: int, text: str) -> None:
+        last_ns = self._complained_ns
+        if last_ns is None or self._now_ns - last_ns >= COMPLAIN_EVERY_NS:
+            self._complained_ns = self._now_ns
+            self.out.append(Crowded(key, text))
+
+    def _weigh(self, key: int) -> None:
+        """What a stranger has sent of a frame is held for it; all together may not be much."""
+        self.doorstep.holds(key, self.legs[key].association.reader.pending)
+        while (excess := self.doorstep.partial_excess()) is not None:
+            self._evict(excess, "holds much memory by frames it does not finish")
 
     def _add(
         self,
@@ -332,6 +366,8 @@ class Session(ABC):
         """``count`` bytes are in the leg's reader; ``wall_ns`` dates what they carry."""
         self._now_ns = now_ns
         self.process(key, self.legs[key].association.received(count, now_ns), wall_ns)
+        if self.doorstep.places and key in self.doorstep.places:
+            self._weigh(key)
 
     def lost(
         self, key: int, now_ns: int, *, code: int = 0, message: str = "", hint: str = ""
@@ -344,7 +380,7 @@ class Session(ABC):
         """The owner has given the connection back."""
         self.legs.pop(key, None)
         self.dirty.pop(key, None)
-        self._half_open.pop(key, None)
+        self.doorstep.leave(key)
         self.queue.pop(key, None)
 
     # Requests
@@ -456,10 +492,9 @@ class Session(ABC):
             case QosAgreed():
                 self._qos_agreed(key, leg, event.qos)
             case Requested():
-                self._half_open.pop(key, None)
                 self._requested(key, leg, event.request)
             case Asked():
-                self._half_open.pop(key, None)
+                self.doorstep.leave(key)
                 self.out.append(RosterAsked(key))
             case Withdrawn():
                 self.queue.pop(key, None)
@@ -469,6 +504,7 @@ class Session(ABC):
                 self.count("keys_wrong")
                 self._guesses.wrong(leg.association.peer.host, self._now_ns)
             case JoinSucceeded():
+                self.doorstep.leave(key)
                 self._joined(key, leg, event.answer)
             case JoinFailed():
                 self.out.append(JoinEnded(key, event))
@@ -478,21 +514,34 @@ class Session(ABC):
                 self._left(key, leg)
                 self.out.append(LegEnded(key, event.reason, event.code, event.data))
             case Dropped():
-                if self._half_open.pop(key, 0) is None:
+                if self.doorstep.leave(key):
                     self.count("handshakes_failed")
                 self._left(key, leg)
                 self.out.append(Drop(key, event.flush))
 
     def _requested(self, key: int, leg: Leg, request: Request) -> None:
-        wrong = self._unwanted(request)
-        if not wrong and len(self.queue) >= self.backlog:
-            self.count("backlog_full")
-            wrong = "too many requests are waiting; try again later"
-        if wrong:
+        self.doorstep.spoke(key)
+        size = REQUEST_OVERHEAD + request.weight
+        if wrong := self._unwanted(request) or self._no_room(key, leg, size):
             self.process(key, leg.association.refuse(Refusal(WSAECONNREFUSED, wrong)))
             return
+        self.doorstep.waits(key, size)
         self.queue[key] = None
         self.out.append(RequestWaiting(key))
+
+    def _no_room(self, key: int, leg: Leg, size: int) -> str:
+        """Why a request of so many bytes cannot wait for an answer, or ``""``."""
+        if leg.put_off:
+            self.count("joins_put_off")
+            return "too many connections come from your address; try again in a minute"
+        if len(self.queue) >= self.backlog:
+            self.count("backlog_full")
+            return "too many requests are waiting; try again later"
+        if not self.doorstep.may_wait(key, size, self.backlog):
+            self.count("backlog_full")
+            self._complain(key, f"{leg.association.peer.host} has many requests waiting")
+            return "too many requests from your address are waiting; try again later"
+        return ""
 
     @abstractmethod
     def _unwanted(self, request: Request) -> str:

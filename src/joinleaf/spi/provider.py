@@ -140,6 +140,7 @@ class Settings:
         join_timeout: Seconds a peer has to finish the handshake once connected.
         linger: Longest an orderly close waits for peers to take what was sent, in seconds.
         backlog: Most join requests waiting for an answer.
+        max_leaves: Most leaves a root has at a time; None: as many as there are descriptors for.
         max_message: Longest message in bytes, 1 to 1 GiB.
         capacity: Bytes per second that reservations may add up to; None: unlimited.
         name: What this member calls itself towards others; unverified.
@@ -156,6 +157,7 @@ class Settings:
     join_timeout: float = 10.0
     linger: float = 5.0
     backlog: int = 1024
+    max_leaves: int | None = None
     max_message: int = 64 << 20
     capacity: int | None = None
     name: str = ""
@@ -169,6 +171,7 @@ class Settings:
             (self.join_timeout > 0, "join_timeout must be above 0 seconds"),
             (self.linger >= 0, "linger must not be negative"),
             (1 <= self.backlog <= 1 << 20, "backlog must be 1 to 1048576"),
+            (self.max_leaves is None or self.max_leaves >= 1, "max_leaves must be at least 1"),
             (1 <= self.max_message <= 1 << 30, "max_message must be 1 byte to 1 GiB"),
             (self.capacity is None or self.capacity > 0, "capacity must be above 0 bytes/s"),
             (len(self.name.encode()) <= 255, "name must be at most 255 bytes"),

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from joinleaf.core.association import JoinFailed
+from joinleaf.core.doorstep import MAX_HALF_OPEN
 from joinleaf.core.leaf_rooted import LeafInput, LeafMachine, LeafState
 from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
 from joinleaf.core.root import RootInput, RootMachine, RootState
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
-    MAX_HALF_OPEN,
     Arrived,
     JoinEnded,
     Leg,
@@ -169,7 +169,7 @@ class Node:
             raise SafetyError(f"{asking} joins outstanding at once at {self.host}")
         if len(core.queue) > core.backlog:
             raise SafetyError(f"{len(core.queue)} requests in a backlog of {core.backlog}")
-        if core.counters.get("protocol_errors") or len(core._half_open) > MAX_HALF_OPEN:
+        if core.counters.get("protocol_errors") or len(core.doorstep.half_open) > MAX_HALF_OPEN:
             raise SafetyError(f"protocol errors or too many half-open legs at {self.host}")
         for leg in core.legs.values():
             if (size := leg.association.outbox.size) > most:

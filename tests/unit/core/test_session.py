@@ -8,13 +8,18 @@ import msgspec
 import pytest
 
 from joinleaf.core.association import JoinFailed
+from joinleaf.core.doorstep import (
+    JOIN_BURST,
+    MAX_HALF_OPEN,
+    MAX_HALF_OPEN_PER_SOURCE,
+    PARTIAL_BYTES,
+)
 from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.leg import LegState
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
-    MAX_HALF_OPEN,
-    MAX_HALF_OPEN_PER_HOST,
     Arrived,
+    Crowded,
     Drop,
     JoinEnded,
     LegEnded,
@@ -23,6 +28,7 @@ from joinleaf.core.session import (
     RequestGone,
     RequestWaiting,
     RosterAsked,
+    Session,
 )
 from joinleaf.core.wire.control import (
     MAX_CONNECT_DATA,
@@ -35,7 +41,7 @@ from joinleaf.core.wire.control import (
     encode,
 )
 from joinleaf.core.wire.data import RAW_FROM, pack
-from joinleaf.core.wire.frames import Flag, Kind, control_frame
+from joinleaf.core.wire.frames import HEADER, MAGIC, Flag, Kind, control_frame
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import (
     WSAECONNABORTED,
@@ -68,6 +74,13 @@ def kinds(found: bytes) -> list[int]:
 def guaranteed(rate: int) -> Qos:
     flow = FlowSpec(token_rate=rate, service_type=SERVICETYPE_GUARANTEED)
     return Qos(FlowSpec(), flow)
+
+
+def gone(session: Session) -> list[Drop]:
+    """The connections that it gives back; all its outputs are taken away."""
+    found = [output for output in session.out if isinstance(output, Drop)]
+    session.out.clear()
+    return found
 
 
 # Joining
@@ -158,18 +171,113 @@ def test_silent_connections_are_bounded_in_all_and_the_oldest_goes() -> None:
         root.connection_opened(key, Address(f"10.0.{key // 200}.{key % 200}", 1), ROOT_ADDRESS, 0)
     assert not root.out
     root.connection_opened(MAX_HALF_OPEN, Address("10.9.9.9", 1), ROOT_ADDRESS, 0)
-    assert list(root.out) == [Drop(0, flush=False)]
+    assert gone(root) == [Drop(0, flush=False)]
     assert root.counters["half_open_evicted"] == 1
 
 
 def test_silent_connections_of_one_host_push_out_only_their_own() -> None:
     root = Hub().root
     root.connection_opened(9999, Address("10.0.0.1", 1), ROOT_ADDRESS, 0)
-    for key in range(MAX_HALF_OPEN_PER_HOST):
+    for key in range(MAX_HALF_OPEN_PER_SOURCE):
         root.connection_opened(key, Address("10.0.0.2", key), ROOT_ADDRESS, 0)
     assert not root.out
     root.connection_opened(5000, Address("10.0.0.2", 5000), ROOT_ADDRESS, 0)
-    assert list(root.out) == [Drop(0, flush=False)]
+    assert gone(root) == [Drop(0, flush=False)]
+
+
+def test_silent_connections_of_one_ipv6_network_count_as_those_of_one_host() -> None:
+    root = Hub().root
+    for key in range(MAX_HALF_OPEN_PER_SOURCE + 1):
+        root.connection_opened(key, Address(f"2001:db8:1:2::{key:x}", 1), ROOT_ADDRESS, 0)
+    assert gone(root) == [Drop(0, flush=False)]
+
+
+def test_who_connects_too_often_is_put_off_in_words_then_not_heard_and_later_heard_again() -> None:
+    hub = Hub()
+    for key in range(JOIN_BURST):
+        hub.root.connection_opened(key, Address("10.0.1.1", key), ROOT_ADDRESS, 0)
+        hub.root.removed(key)
+    hub.taken()
+    put_off = hub.ask()
+    failure = hub.leaves[put_off].out[0]
+    assert isinstance(failure, JoinEnded)
+    assert "try again" in failure.failure.message
+    assert hub.root.counters["joins_put_off"] == 1
+    for key in range(5000, 5000 + JOIN_BURST - 1):
+        hub.root.connection_opened(key, Address("10.0.1.1", key), ROOT_ADDRESS, 0)
+        hub.root.removed(key)
+    assert "connections_ignored" not in hub.root.counters
+    [told] = [output for output in hub.taken() if isinstance(output, Crowded)]
+    assert told.text == "10.0.1.1 connects too often, and is put off"
+    ignored = Address("10.0.1.1", 9)
+    hub.root.connection_opened(9, ignored, ROOT_ADDRESS, 0)
+    assert hub.root.counters["connections_ignored"] == 1
+    assert gone(hub.root) == [Drop(9, flush=False)]
+    hub.root.connection_opened(10, Address("10.0.1.2", 9), ROOT_ADDRESS, 0)  # the neighbour
+    assert gone(hub.root) == []
+    hub.now_ns = 30 * SECOND
+    assert hub.ask() in hub.root.queue
+
+
+def test_unfinished_requests_take_no_more_than_their_budget_and_the_heaviest_asker_pays() -> None:
+    root, body = Hub().root, bytes(150 << 10)
+    header = HEADER.pack(190 << 10, Kind.JOIN, 0, MAGIC)
+    honest = Address("10.7.7.7", 1)
+    root.connection_opened(9999, honest, ROOT_ADDRESS, 0)
+    feed(root, 9999, header + body)  # before all of them: it is the oldest
+    for key in range(200):
+        root.connection_opened(key, Address(f"10.0.0.{key % 4}", 1), ROOT_ADDRESS, 0)
+        feed(root, key, header + body)
+        held = sum(leg.association.reader.pending for leg in root.legs.values())
+        for drop in gone(root):
+            held -= root.legs[drop.key].association.reader.pending
+            root.removed(drop.key)
+        assert held == root.doorstep.bytes_partial <= PARTIAL_BYTES
+    assert root.legs[9999].association.state is LegState.OPENED
+    assert root.counters["half_open_evicted"] == 200 - (PARTIAL_BYTES // len(header + body) - 1)
+
+
+def test_a_waiting_request_that_has_to_go_for_its_unfinished_frame_is_told_as_gone() -> None:
+    hub = Hub()
+    keys = [hub.ask() for _ in range(45)]
+    hub.taken()
+    half = HEADER.pack(190 << 10, Kind.LEAVE, 0, MAGIC) + bytes(189 << 10)
+    for key in keys:
+        feed(hub.root, key, half)
+    stay = PARTIAL_BYTES // len(half)
+    assert stay < len(keys)
+    assert RequestGone(keys[0], EndReason.LOST) in hub.taken()
+    assert list(hub.root.queue) == keys[-stay:]
+
+
+def test_a_full_session_refuses_in_words_and_has_room_again_when_one_has_left() -> None:
+    hub = Hub(Settings(max_leaves=2))
+    first, _ = hub.join(), hub.join()
+    refused = hub.ask()
+    failure = hub.leaves[refused].out[0]
+    assert isinstance(failure, JoinEnded)
+    assert failure.failure.message == (
+        "the session is full: it takes 2 leaves; try again when one has left"
+    )
+    assert hub.root.counters["joins_refused_full"] == 1
+    with pytest.raises(SpiError, match="full") as caught:
+        hub.root.check_capacity(None)
+    assert caught.value.code == WSAECONNREFUSED
+    hub.root.close_leg(first, EndReason.EXPELLED, b"", 0, SECOND)
+    hub.join()
+
+
+def test_of_two_requests_for_the_last_place_the_second_is_refused_when_it_is_answered() -> None:
+    hub = Hub(Settings(max_leaves=1))
+    first, second = hub.ask(), hub.ask()
+    hub.root.offer()
+    hub.root.offer()
+    hub.root.admit(first, Accept())
+    with pytest.raises(SpiError, match="full"):
+        hub.root.admit(second, Accept())
+    hub.pump()
+    assert hub.root.members == [first]
+    assert "full" in str(hub.leaves[second].out[0])
 
 
 def test_who_has_said_a_valid_word_no_longer_counts_as_half_open() -> None:

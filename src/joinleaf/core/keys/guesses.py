@@ -6,8 +6,9 @@ a millisecond, and every wrong key a line in somebody's log.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
+
+from joinleaf.core.sources import source_of
 
 __all__ = ["GuessLimiter"]
 
@@ -27,8 +28,8 @@ forgotten. Who owns so many addresses is not to be stopped by address."""
 class GuessLimiter:
     """Which addresses have shown too many wrong keys lately.
 
-    Each address has a level: a wrong key raises it by one, and it sinks by one each second.
-    An IPv6 host owns a /64 and can choose among its addresses; so the prefix counts.
+    Each address has a level: a wrong key raises it by one, and it sinks by one each second. What
+    counts as one address is in ``sources.py``.
     """
 
     __slots__ = ("_levels",)
@@ -41,11 +42,11 @@ class GuessLimiter:
 
     def heard(self, host: str, now_ns: int) -> bool:
         """Whether a connection from this address is to be heard."""
-        return not self._levels or self._level(_source(host), now_ns) <= BURST - 1
+        return not self._levels or self._level(source_of(host), now_ns) <= BURST - 1
 
     def wrong(self, host: str, now_ns: int) -> None:
         """A wrong key has come from this address."""
-        source = _source(host)
+        source = source_of(host)
         level = self._level(source, now_ns) + 1
         self._levels.pop(source, None)  # the dict is in the order of the last wrong key
         if len(self._levels) >= MAX_ADDRESSES:
@@ -59,13 +60,3 @@ class GuessLimiter:
             self._levels.pop(source, None)
             return 0.0
         return level
-
-
-def _source(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -164,6 +164,12 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     facts: SessionFacts | None = None
     critical: _Critical = []  # msgspec copies empty literals
 
+    @property
+    def weight(self) -> int:
+        """Bytes that its sender chose to put into it."""
+        specific = len(self.qos.provider_specific) if self.qos is not None else 0
+        return len(self.data) + specific + sum(map(len, self.critical)) + len(self.name)
+
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """ACCEPT; ``facts`` when it is the root that answers."""

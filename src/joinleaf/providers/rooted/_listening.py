@@ -8,15 +8,14 @@ or a member of its own.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import (
-    Output,
-)
+from joinleaf.core.session import Crowded, Output
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
 from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
@@ -55,6 +54,8 @@ from joinleaf.spi.provider import (
 from joinleaf.values import Address
 
 __all__ = ["ListeningEndpoint", "check_join_arguments"]
+
+_log: Final = logging.getLogger("joinleaf")
 
 
 def check_join_arguments(address: Address, caller_data: bytes, info: ProtocolInfo) -> None:
@@ -126,6 +127,8 @@ class ListeningEndpoint(EndpointBase):
     def _dispatch(self, outputs: Iterable[Output]) -> Callbacks:
         calls: Callbacks = []
         for output in outputs:
+            if isinstance(output, Crowded):
+                _log.warning("%s", output.text)
             calls += self._output(output)
         return calls
 

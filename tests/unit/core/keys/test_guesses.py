@@ -42,7 +42,8 @@ def test_neighbours_in_one_ipv6_prefix_are_one_address_and_those_beyond_are_not(
     limiter = limited("2001:db8:0:1::1")
     assert not limiter.heard("2001:db8:0:1:ffff::2", 0)
     assert limiter.heard("2001:db8:0:2::1", 0)
-    assert not limited("fe80::1%eth0").heard("fe80::2", 0)
+    assert not limited("fe80::1%eth0").heard("fe80::1%eth1", 0)
+    assert limited("fe80::1%eth0").heard("fe80::2%eth0", 0)  # one on the link is not all on it
 
 
 def test_what_is_no_address_counts_by_its_name() -> None:
