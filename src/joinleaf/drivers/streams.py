@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from joinleaf.core.session import Arrived, Output, Session
+from joinleaf.drivers.allocator import keep_long_blocks
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.group_link import GroupLink
 from joinleaf.drivers.stream_sockets import Callbacks
@@ -40,6 +41,7 @@ class StreamDriver(StreamTraffic):
 
     def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
         super().__init__(session, dispatch)
+        keep_long_blocks()
         self.cancellations = 0
         self._link_reads = 0
         _drivers.add(self)
