@@ -83,7 +83,7 @@ def stream(data: bytes) -> None:
             operate(receiver, data[at], body, now_ns)
         except RemoteProtocolError:
             break
-        delivered += receiver.take()
+        delivered += [unit for unit in receiver.take() if isinstance(unit, bytes)]
         check(receiver, now_ns)
         at, now_ns = end, now_ns + STEP_NS * (1 + data[at] // 16)
     if sealed:

@@ -11,6 +11,7 @@ import pytest
 from bench.lan import BenchLan, Wire, call_in, lan
 from tests.netns.lan import Host, why_not
 
+from joinleaf.core.wire.landing import Landing
 from joinleaf.drivers.group_port import GroupReceiver, GroupSender
 from joinleaf.values import Address
 
@@ -55,8 +56,9 @@ def hear(receiver: GroupReceiver, total: int) -> list[tuple[bytes, int]]:
     heard: list[tuple[bytes, int]] = []
     deadline = time.monotonic() + BOUND
     while sum(len(data) for data, _ in heard) < total:
-        if (one := receiver.receive()) is not None:
-            heard.append((bytes(one[0]), one[1]))
+        landing = Landing()
+        if receiver.receive(landing):
+            heard.append((bytes(landing.view[: landing.size]), landing.segment))
         assert time.monotonic() < deadline, f"{[(len(d), s) for d, s in heard]} of {total} bytes"
     return heard
 
@@ -90,8 +92,9 @@ def test_losses_take_single_packets_and_leave_the_others_in_place() -> None:
         deadline = time.monotonic() + BOUND
         while heard[-1:] != [b"end"]:
             assert time.monotonic() < deadline
-            if (one := receiver.receive()) is not None:
-                data, size = bytes(one[0]), one[1]
+            landing = Landing()
+            if receiver.receive(landing):
+                data, size = bytes(landing.view[: landing.size]), landing.segment
                 heard += [data[at : at + size] for at in range(0, len(data), size)]
         assert set(heard[:-1]) <= set(symbols)
         # 840 packets at 5 %: outside of these with a probability below one in a billion.
@@ -127,6 +130,6 @@ def test_an_interface_that_goes_and_comes_back_is_survived() -> None:
             call_in(leaf, receiver.renew)
         leaf.lan.wait_for_member(leaf, sender.group.host)
         deadline = time.monotonic() + BOUND
-        while receiver.receive() is None:
+        while not receiver.receive(Landing()):
             assert sender.send(b"again", SEGMENT)
             assert time.monotonic() < deadline

@@ -22,6 +22,7 @@ from joinleaf.core.keys.group import GroupKeys, KeyFact, LeafKeys, epoch_byte
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.reliability.sender import StreamSender
 from joinleaf.core.wire.frames import HEADER as FRAME
+from joinleaf.core.wire.landing import Landing
 from joinleaf.core.wire.reports import Timing, decode_start, sync_body
 from joinleaf.core.wire.units import (
     DATA,
@@ -67,10 +68,13 @@ class Member:
 
     def hear(self) -> None:
         now = time.monotonic_ns()
-        while (train := self.port.receive()) is not None:
-            self.receiver.handle_train(*train, now)
+        landing = Landing()
+        while self.port.receive(landing):
+            assert not self.receiver.handle_landing(
+                landing, now
+            )  # what is sealed is opened at once
         self.receiver.tick(now)
-        self.got += self.receiver.take()
+        self.got += [unit for unit in self.receiver.take() if isinstance(unit, bytes)]
 
 
 class Session:
@@ -330,8 +334,9 @@ def test_an_expelled_member_reads_nothing_more_and_stops_nobody(
         session.send(*some(2))
         unit = session.sender.next_unit
     session.settle()
-    while (train := expelled.port.receive()) is not None:
-        view, segment = train
+    landing = Landing()
+    while expelled.port.receive(landing):
+        view, segment = landing.view[: landing.size], landing.segment
         if HEADER.unpack_from(view)[2] == epoch_byte(1):
             continue  # its own lies, which it can read
         expelled.receiver.handle_train(view, segment, time.monotonic_ns())

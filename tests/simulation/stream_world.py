@@ -124,6 +124,7 @@ class Leaf:
 
     def fetch(self) -> None:
         for payload in self.receiver.take():
+            assert isinstance(payload, bytes)  # nothing lands here
             self.read(payload)
 
     def read(self, data: bytes | memoryview) -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from joinleaf.core.keys.group import KeyFact, LeafKeys
 from joinleaf.core.reliability.receiver import StreamReceiver
-from joinleaf.core.wire.frames import Frame, FrameReader, Kind, control_frame
+from joinleaf.core.wire.frames import Kind, control_frame
+from joinleaf.core.wire.landing import Landing, Landings
 from joinleaf.core.wire.reports import Timing
+from joinleaf.core.wire.unit_frames import UnitFrame, UnitReader
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import Batch
 
 __all__ = ["LeafCarriage", "direct_count", "gate_frames", "place_frame", "place_of"]
 
-_NO_SCRATCH: Final = memoryview(bytearray(1))
 _GATE: Final = struct.Struct(">IQ")
 _UNIT: Final = struct.Struct(">Q")
 
@@ -37,7 +38,7 @@ def gate_frames(counts: Mapping[int, int]) -> Iterator[bytes]:
         yield control_frame(Kind.GATE, b"".join(_GATE.pack(*entry) for entry in part))
 
 
-def direct_count(body: memoryview, leaf: int) -> int:
+def direct_count(body: bytes | memoryview, leaf: int) -> int:
     """How many a GATE of the stream demands of this leaf; 0: it is not named.
 
     Raises:
@@ -79,6 +80,7 @@ class LeafCarriage:
         key: The leg.
         receiver: Where trains go.
         started: Whether the group serves this leaf.
+        landings: Where trains are received.
         position: The unit whose frames come next.
         place: Before which unit the next message for this leaf only stands.
         waiting: Units not looked at yet, oldest first.
@@ -87,7 +89,7 @@ class LeafCarriage:
     """
 
     __slots__ = (
-        "_keep", "_keys", "_max_body", "_skips", "_synced", "aside", "key", "place", "position",
+        "_keys", "_max_body", "_skips", "_synced", "aside", "key", "landings", "place", "position",
         "reader", "receiver", "repeats", "started", "waiting",
     )  # fmt: skip
 
@@ -97,32 +99,31 @@ class LeafCarriage:
         receiver: StreamReceiver,
         keys: LeafKeys | None,
         max_body: int,
-        keep: int,
     ) -> None:
         self.key = key
         self.receiver = receiver
         self.started = False
         self.position = self.place = 0
-        self.waiting: deque[bytes] = deque()
+        self.landings = Landings()
+        self.waiting: deque[bytes | Landing] = deque()
         self.aside: deque[tuple[int, Batch, int]] = deque()
         self.repeats = False
         self._keys = keys
-        self._keep = keep
         self._max_body = max_body
         self._skips = 0
         self._synced: dict[int, int] = {}
         self._forget_cut_frame()
 
     def _forget_cut_frame(self) -> None:
-        self.reader = FrameReader(_NO_SCRATCH, self._max_body, self._keep)
+        self.reader = UnitReader(self._max_body, self.landings)
 
-    def frames_of(self, payload: bytes) -> Iterator[Frame]:
-        """The frames that a unit completes; each is valid until the next is asked for.
+    def frames_of(self, unit: bytes | Landing) -> Iterable[UnitFrame]:
+        """The frames that a unit completes.
 
         Raises:
-            RemoteProtocolError: What the stream carries are no frames.
+            RemoteProtocolError: While they are fetched: what the stream carries are no frames.
         """
-        return self.reader.take(memoryview(payload))
+        return self.reader.take(unit)
 
     def start(self, unit: int, timing: Timing) -> None:
         """START: from ``unit`` on the group serves this leaf."""

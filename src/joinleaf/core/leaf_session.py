@@ -34,16 +34,16 @@ from joinleaf.core.wire.control import (
     SessionFacts,
     decode,
 )
-from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD, PackedBatch, pack, unpack
+from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD, PackedBatch, messages_of, pack, unpack
 from joinleaf.core.wire.frames import (
     DATA,
     DIRECT,
     MAX_CONTROL_BODY,
     SIDE,
-    Frame,
     Kind,
 )
 from joinleaf.core.wire.reports import decode_start, decode_unit
+from joinleaf.core.wire.unit_frames import UnitFrame
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import (
     Accept,
@@ -167,7 +167,7 @@ class LeafSession(Session):
     def hear_group(self, key: int, receiver: StreamReceiver, keys: LeafKeys | None) -> None:
         """The owner has joined the group; what it receives there goes into ``receiver``."""
         bound = max(MAX_CONTROL_BODY, self.settings.max_message + MAX_FRAME_OVERHEAD)
-        self.stream = LeafCarriage(key, receiver, keys, bound, self._keep_bytes)
+        self.stream = LeafCarriage(key, receiver, keys, bound)
 
     def group_received(self, now_ns: int, wall_ns: int) -> None:
         """Trains have been put into the stream's receiver: take what is complete."""
@@ -208,11 +208,12 @@ class LeafSession(Session):
                         self._put_run(stream.key, run, size)
                         return  # until what is for this leaf only has come over its leg
                     continue
-                sender, first, messages = unpack(frame.flags, frame.body, self.settings.max_message)
                 if frame.flags & (SIDE | DIRECT):
                     raise RemoteProtocolError("messages for one leaf in the stream for all")
+                sender, first, payload = frame.sender, frame.sequence, frame.payload
                 if sender == self.myself.key:
                     continue  # the group brings back what this leaf's own leg took up
+                messages = messages_of(frame.flags, payload, self.settings.max_message)
                 gap = self._stream_gap(stream, leg, sender, first)
                 self._check_sequence(leg, sender, first, len(messages))
                 if (
@@ -222,11 +223,11 @@ class LeafSession(Session):
                     and run.sender is self._sender(leg, sender)
                 ):
                     run.messages += messages
-                    size += len(frame.body)
+                    size += len(payload)
                     continue
                 self._put_run(stream.key, run, size)
                 run = Batch(messages, self._sender(leg, sender), first, wall_ns, gap)
-                size = len(frame.body)
+                size = len(payload)
             waiting.popleft()
             stream.position += 1
         self._put_run(stream.key, run, size)
@@ -238,13 +239,13 @@ class LeafSession(Session):
             _, batch, size = aside.popleft()
             self.out.append(Arrived(stream.key, batch, size))
 
-    def _is_gate_closed(self, frame: Frame) -> bool:
+    def _is_gate_closed(self, frame: UnitFrame) -> bool:
         """Take in a control frame of the stream; True: this leaf may not go on yet."""
         if frame.kind == Kind.GATE:
-            return direct_count(frame.body, self.myself.key) > self._directs
+            return direct_count(frame.payload, self.myself.key) > self._directs
         if frame.kind != Kind.NAME:
             raise RemoteProtocolError(f"frame {frame.kind} in the stream")
-        name = decode(Name, frame.body)
+        name = decode(Name, frame.payload)
         self._named(Named(name.leaf, name.address()))
         return False
 

@@ -217,14 +217,17 @@ class LeafLink:
         stream = self._session.stream
         if stream is None:
             return False
-        receive, handle = self._port.receive, stream.receiver.handle_train
-        now_ns, count = time.monotonic_ns(), 0
-        for count in range(TRAINS_PER_READ):  # noqa: B007  # how many there were is looked at
-            if (train := receive()) is None:
-                break
-            handle(*train, now_ns)
-        else:
-            count = TRAINS_PER_READ
+        receive, handle, landings = (
+            self._port.receive,
+            stream.receiver.handle_landing,
+            stream.landings,
+        )
+        now_ns, landing, count = time.monotonic_ns(), landings.take(), 0
+        while count < TRAINS_PER_READ and receive(landing):
+            count += 1
+            if handle(landing, now_ns):
+                landing = landings.take()
+        landings.free(landing)
         if count:
             self._session.group_received(now_ns, time.time_ns())
         return count > 0

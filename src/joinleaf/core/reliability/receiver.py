@@ -26,6 +26,7 @@ from typing import Final
 
 from joinleaf.core.reliability.partial import Partial, full
 from joinleaf.core.reliability.seams import Opener, SpoiledError
+from joinleaf.core.wire.landing import LANDING_BYTES, Landing
 from joinleaf.core.wire.reports import (
     BY_LEG,
     MAX_ENTRIES,
@@ -62,6 +63,10 @@ MAX_BACKOFF_NS: Final = 1_000_000_000
 MAX_REPEAT_NS: Final = 2_000_000_000
 """Bounds on what a SYNC may tell: without keys anybody on the network can send one."""
 
+KEEP_FROM: Final = LANDING_BYTES // 4
+"""Bytes in a landing that is kept as it is. Fewer are copied out: what is held would else take many
+times the room that the window counts."""
+
 KEY_WAIT_NS: Final = 1_000_000_000
 """How long a unit may wait for the key of its epoch before it is asked for over the leg: KEY
 frames are on the leg before the first unit of their epoch is on the group."""
@@ -84,7 +89,7 @@ class StreamReceiver:
         probe: The nonce that a PROBE carries.
 
     Attributes:
-        ready: Units in order that ``take`` has not fetched.
+        ready: Units in order that ``take`` has not fetched: payloads, or landings that were kept.
         backlog: Bytes the owner has taken and its application has not: they count against the
             window. Set it freely; call ``window_opened`` when it shrinks.
         probe_heard: Whether multicast reaches this leaf.
@@ -124,7 +129,7 @@ class StreamReceiver:
         self._told = 0
         self._held: dict[int, Partial] = {}
         self._held_bytes = 0
-        self.ready: list[bytes] = []
+        self.ready: list[bytes | Landing] = []
         self._ready_bytes = 0
         self.backlog = 0
         self._holding = False
@@ -223,6 +228,22 @@ class StreamReceiver:
 
     # What the group brings
 
+    def handle_landing(self, landing: Landing, now_ns: int) -> bool:
+        """What was received into a landing. Never raises.
+
+        Returns:
+            Whether it was kept, and is among what is ready: receive into another one.
+        """
+        view = landing.view[: landing.size]
+        short = landing.size < KEEP_FROM or self._opener is not None
+        if short or not self._is_next(view, landing.segment):
+            self.handle_train(view, landing.segment, now_ns)
+            return False
+        self.ready.append(landing)
+        self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
+        self._delivered(view, now_ns)
+        return True
+
     def handle_train(self, view: memoryview, segment: int, now_ns: int) -> None:
         """One received datagram, or several that the kernel has coalesced. Never raises.
 
@@ -232,12 +253,20 @@ class StreamReceiver:
                 of ``view`` if it is one datagram.
             now_ns: Now.
         """
-        size = len(view)
-        if size <= HEADER_SIZE or segment <= HEADER_SIZE:
+        if len(view) <= HEADER_SIZE or segment <= HEADER_SIZE:
             self.counters["malformed"] += 1
-            return
+        elif self._is_next(view, segment) and self._deliver_whole(view, segment):
+            self._delivered(view, now_ns)
+        else:
+            self._handle_symbols(view, segment, now_ns)
+
+    def _is_next(self, view: memoryview, segment: int) -> bool:
+        """Whether this is the next unit as a whole and nothing else, and nothing is in its way."""
+        size = len(view)
+        if size <= HEADER_SIZE:
+            return False
         tag, kind, epoch, index, count, unit = HEADER.unpack_from(view)
-        if (
+        return (
             unit == self._next
             and not self._held
             and not index
@@ -246,6 +275,7 @@ class StreamReceiver:
             and (count - 1) * segment + HEADER_SIZE < size <= count * segment
             and not self._listening
             and self._ready_bytes <= self._window
+            and bool(epoch) is (self._opener is not None)
             and (
                 count == 1
                 or (
@@ -253,23 +283,23 @@ class StreamReceiver:
                     and view[15::segment] == _LOW[unit & 255][:count]
                 )
             )
-            and self._deliver_whole(strip(view, segment, count), epoch, unit, count)
-        ):
-            self._next = unit = unit + 1
-            if self._expect < unit << 6:
-                self._expect = unit << 6
-                self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
-            self._fresh += size
-            if kind == POLL or self._fresh >= self._every:
-                self._want_report(now_ns)
-            return
-        self._handle_symbols(view, segment, now_ns)
+        )
 
-    def _deliver_whole(self, payload: bytes, epoch: int, unit: int, count: int) -> bool:
+    def _delivered(self, view: memoryview, now_ns: int) -> None:
+        """The next unit is ready; go on."""
+        self._next = unit = self._next + 1
+        if self._expect < unit << 6:
+            self._expect = unit << 6
+            self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
+        self._fresh += len(view)
+        if view[4] == POLL or self._fresh >= self._every:
+            self._want_report(now_ns)
+
+    def _deliver_whole(self, view: memoryview, segment: int) -> bool:
         """Deliver the next unit; False: it needs the long way."""
+        _, _, epoch, _, count, unit = HEADER.unpack_from(view)
+        payload = strip(view, segment, count)
         if self._opener is not None:
-            if not epoch:
-                return False
             try:
                 opened = self._opener.open(epoch, unit, count, payload)
             except SpoiledError:
@@ -277,8 +307,6 @@ class StreamReceiver:
             if opened is None:
                 return False
             payload = opened
-        elif epoch:
-            return False
         self.ready.append(payload)
         self._ready_bytes += len(payload) + UNIT_OVERHEAD
         return True
@@ -519,7 +547,7 @@ class StreamReceiver:
         for number in [number for number in self._held if number < unit]:
             self._forget(number)
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[bytes | Landing]:
         """The units in order since the last call; their bytes no longer count here."""
         ready, self.ready = self.ready, []
         self._ready_bytes = 0

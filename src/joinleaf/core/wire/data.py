@@ -23,7 +23,7 @@ from joinleaf.errors import RemoteProtocolError, SpiError
 from joinleaf.spi.codes import WSAEFAULT, WSAEMSGSIZE
 from joinleaf.spi.provider import Buffer
 
-__all__ = ["MAX_FRAME_OVERHEAD", "PackedBatch", "pack", "unpack"]
+__all__ = ["MAX_FRAME_OVERHEAD", "PackedBatch", "messages_of", "pack", "unpack"]
 
 RAW_FROM: Final = 8 << 10
 """Messages from this length on go raw; below, one more buffer a message costs more than a copy."""
@@ -249,15 +249,19 @@ def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, li
         RemoteProtocolError: Not an array of byte strings, or a message over the limit.
     """
     sender, sequence = DATA_PREFIX.unpack_from(body)
-    payload = body[DATA_PREFIX.size :]
+    return sender, sequence, messages_of(flags, body[DATA_PREFIX.size :], max_message)
+
+
+def messages_of(flags: int, payload: bytes | memoryview, max_message: int) -> list[bytes]:
+    """The messages of a DATA body without its prefix; raises as ``unpack``."""
     if flags & RAW:
         if len(payload) > max_message:
             raise RemoteProtocolError(f"a message of {len(payload)} bytes")
-        return sender, sequence, [bytes(payload)]
+        return [payload if isinstance(payload, bytes) else bytes(payload)]
     try:
         messages = _decoder.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a batch of messages: {error}") from None
     if len(payload) > max_message and (longest := max(map(len, messages), default=0)) > max_message:
         raise RemoteProtocolError(f"a message of {longest} bytes")
-    return sender, sequence, messages
+    return messages

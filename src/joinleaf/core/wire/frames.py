@@ -35,6 +35,7 @@ __all__ = [
     "Kind",
     "control_frame",
     "data_header",
+    "parse_header",
 ]
 
 MAGIC: Final = 0x4A4C
@@ -138,6 +139,25 @@ def write_data_header(buffer: bytearray, flags: int, sender: int, sequence: int)
 DATA_HEADER_SIZE: Final = _DATA_HEADER.size
 
 
+def parse_header(
+    view: memoryview | bytearray, position: int, max_body: int
+) -> tuple[int, int, int]:
+    """Length of the body, kind and flags of the frame that begins at ``position``.
+
+    Raises:
+        RemoteProtocolError: No header, an unknown kind or flag, or a length over the bound.
+    """
+    size, kind, flags, magic = HEADER.unpack_from(view, position)
+    if magic != MAGIC or kind not in _KINDS:
+        raise RemoteProtocolError("not a frame of this protocol")
+    if kind == DATA:
+        if flags & ~_KNOWN_FLAGS or not DATA_PREFIX.size <= size <= max_body:
+            raise RemoteProtocolError(f"a data body of {size} bytes, flags {flags:#x}")
+    elif flags or size > _BOUNDS[kind]:
+        raise RemoteProtocolError(f"a control body of {size} bytes, flags {flags:#x}")
+    return size, kind, flags
+
+
 _NOTHING: Final = bytearray()  # never written to
 
 
@@ -231,7 +251,7 @@ class FrameReader:
             self._append(view[:used])
             if self._filled < HEADER.size:
                 return used
-            self._total = HEADER.size + self._parse(self._own, 0)[0]
+            self._total = HEADER.size + parse_header(self._own, 0, self.max_body)[0]
         more = min(self._total - self._filled, len(view) - used)
         self._append(view[used : used + more])
         return used + more
@@ -244,7 +264,7 @@ class FrameReader:
     def _cut(self, view: memoryview) -> Iterator[Frame]:
         position, end = 0, len(view)
         while end - position >= HEADER.size:
-            size, kind, flags = self._parse(view, position)
+            size, kind, flags = parse_header(view, position, self.max_body)
             stop = position + HEADER.size + size
             if stop > end:
                 break
@@ -252,17 +272,6 @@ class FrameReader:
             position = stop
         if position < end:
             self._begin(view[position:])
-
-    def _parse(self, view: memoryview | bytearray, position: int) -> tuple[int, int, int]:
-        size, kind, flags, magic = HEADER.unpack_from(view, position)
-        if magic != MAGIC or kind not in _KINDS:
-            raise RemoteProtocolError("not a frame of this protocol")
-        if kind == DATA:
-            if flags & ~_KNOWN_FLAGS or not DATA_PREFIX.size <= size <= self.max_body:
-                raise RemoteProtocolError(f"a data body of {size} bytes, flags {flags:#x}")
-        elif flags or size > _BOUNDS[kind]:
-            raise RemoteProtocolError(f"a control body of {size} bytes, flags {flags:#x}")
-        return size, kind, flags
 
     def _take_back(self) -> None:
         lent, self._lent = self._lent, _NOTHING
@@ -272,7 +281,9 @@ class FrameReader:
 
     def _begin(self, rest: memoryview) -> None:
         """Hold the beginning of a frame in a buffer of its own."""
-        self._total = HEADER.size + self._parse(rest, 0)[0] if len(rest) >= HEADER.size else 0
+        self._total = 0
+        if len(rest) >= HEADER.size:
+            self._total = HEADER.size + parse_header(rest, 0, self.max_body)[0]
         if self._spare and self._total > HEADER.size:
             self._own, self._spare = self._spare, _NOTHING
         else:

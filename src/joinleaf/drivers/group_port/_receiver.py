@@ -9,6 +9,7 @@ import sys
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from joinleaf.core.wire.landing import Landing
 from joinleaf.drivers import multicast, offload
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.group_port._choice import (
@@ -17,7 +18,6 @@ from joinleaf.drivers.group_port._choice import (
     numeric_source,
     refusal,
 )
-from joinleaf.drivers.group_port._strip import Stripper
 from joinleaf.drivers.interfaces import Interface, IpAddress, choose_interface, find_interface
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import WSAEOPNOTSUPP
@@ -32,7 +32,6 @@ _log = logging.getLogger("joinleaf")
 
 _FOREIGN_RUN: Final = 64  # datagrams of strangers that one receive() throws away at most
 _ANCILLARY: Final = 64  # bytes: the size of segments, and room to spare
-_BUFFER: Final = 1 << 16  # no train is longer than 65,535 bytes
 
 # Not in the socket module: include/uapi/asm-generic/socket.h, linux/sock_diag.h.
 _SO_MEMINFO: Final = 55
@@ -51,7 +50,6 @@ class GroupReceiver:
         receive_buffer_bytes: What the kernel shall keep while the program is busy.
         source: The address that the root's datagrams come from; ``""``: any, nothing is filtered.
         local: The leaf's own address of its leg; ``""`` or a wildcard: unknown.
-        header_bytes: What ``strip`` leaves out of each datagram.
 
     Raises:
         SpiError: As ``Attachment.attach``; WSAEFAULT: ``group`` is not a numeric group, or
@@ -61,22 +59,17 @@ class GroupReceiver:
     Attributes:
         granted_bytes: Bytes of data that the kernel really keeps. Datagrams are charged with
             what they occupy, small ones with several times their length.
-        strip: ``strip(size, segment, count)``: the joined payloads of what ``receive`` gave last,
-            a third faster than cutting the view.
         foreign: Datagrams or trains from others than ``source`` that were thrown away.
     """
 
     __slots__ = (
         "_accepted",
-        "_buffer",
         "_group",
         "_sock",
         "_source",
         "_tie",
-        "_view",
         "foreign",
         "granted_bytes",
-        "strip",
     )
 
     def __init__(
@@ -87,15 +80,11 @@ class GroupReceiver:
         receive_buffer_bytes: int = multicast.RECEIVE_BUFFER,
         source: str = "",
         local: str = "",
-        header_bytes: int = 16,
     ) -> None:
         self._group = group
         ip = numeric_group(group)
         self._source = wanted_source = numeric_source(source, ip)
         self._accepted: Any = None  # the address, as the socket module writes it, that is heard
-        self._buffer = [bytearray(_BUFFER)]
-        self._view = memoryview(self._buffer[0])
-        self.strip: Final = Stripper(self._view, header_bytes)
         self.foreign = 0
         wanted = interface_for(ip, local, source) if interface is None else interface
         self._sock = multicast.open_socket(ip.version)
@@ -161,25 +150,30 @@ class GroupReceiver:
         drops: int = _MEMINFO.unpack(info)[-1] if len(info) == _MEMINFO.size else 0
         return drops
 
-    def receive(self) -> tuple[memoryview, int] | None:
-        """The next train or datagram from the source; never waits.
+    def receive(self, landing: Landing) -> bool:
+        """Take the next train or datagram from the source; never waits.
+
+        Args:
+            landing: Gets the bytes, their number, and the size of the datagrams they are made of.
 
         Returns:
-            The bytes, valid until the next call, and the size of the datagrams they are made of
-            (the last may be shorter). None: nothing is there, or only what strangers sent.
+            False if nothing is there, or only what strangers sent.
 
         Raises:
             OSError: EBADF: closed. ENETDOWN and the like: see ``trouble``; call again later.
         """
+        place = [landing.view]
         for _ in range(_FOREIGN_RUN):
             try:
-                size, ancillary, _flags, origin = self._sock.recvmsg_into(self._buffer, _ANCILLARY)
+                size, ancillary, _flags, origin = self._sock.recvmsg_into(place, _ANCILLARY)
             except (BlockingIOError, ConnectionError):
-                return None
+                return False
             if origin == self._accepted or self._is_wanted(origin):
-                return self._view[:size], offload.segment_size(ancillary, size)
+                landing.size = size
+                landing.segment = offload.segment_size(ancillary, size) or 1
+                return True
             self.foreign += 1
-        return None
+        return False
 
     def _is_wanted(self, origin: Any) -> bool:
         if self._source is not None:

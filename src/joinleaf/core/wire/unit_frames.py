@@ -1,0 +1,120 @@
+"""Frames out of the units of the multicast stream.
+
+A connection's bytes lie in a buffer that is used again, so what a read cuts off has to be copied
+out of it (``frames.FrameReader``). Units stay where they are: the parts of a long message are
+kept, and joined once when the last of them is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from joinleaf.core.wire.frames import (
+    DATA,
+    DATA_HEADER_SIZE,
+    DATA_PREFIX,
+    HEADER,
+    parse_header,
+)
+from joinleaf.core.wire.landing import Landing, Landings
+
+__all__ = ["UnitFrame", "UnitReader"]
+
+
+class UnitFrame(NamedTuple):
+    """A whole frame of the stream.
+
+    Attributes:
+        kind: As ``frames.Kind``.
+        flags: Of DATA.
+        sender: Of DATA: who sent it; else 0.
+        sequence: Of DATA: the number of its first message; else 0.
+        payload: What follows.
+    """
+
+    kind: int
+    flags: int
+    sender: int
+    sequence: int
+    payload: bytes | memoryview
+
+
+class UnitReader:
+    """Cuts units into frames.
+
+    Args:
+        max_body: Longest body of DATA, in bytes; bounds what is held of a frame.
+        landings: Where landings go that are done with.
+    """
+
+    __slots__ = ("_begun", "_head", "_held", "_landings", "_max_body", "_missing", "_parts")
+
+    def __init__(self, max_body: int, landings: Landings) -> None:
+        self._max_body = max_body
+        self._landings = landings
+        self._head = b""  # a header that a unit's end has cut
+        self._begun = UnitFrame(0, 0, 0, 0, b"")  # the frame whose parts are held
+        self._parts: list[bytes | memoryview] = []
+        self._held: list[Landing] = []  # which the parts are in
+        self._missing = 0
+
+    def take(self, unit: bytes | Landing) -> Iterable[UnitFrame]:
+        """The frames that this unit completes; each is valid until the next is asked for.
+
+        Raises:
+            RemoteProtocolError: While they are fetched: it is none, or over a bound.
+        """
+        if isinstance(unit, bytes):
+            if len(unit) >= self._missing:
+                return self._frames(unit, None)
+            self._parts.append(unit)
+            self._missing -= len(unit)
+            return ()
+        size = unit.payload_bytes
+        if size > self._missing or not self._missing:
+            return self._frames(unit.joined(), unit)
+        self._parts += unit.payloads()
+        self._held.append(unit)
+        self._missing -= size
+        return () if self._missing else (self._complete(),)
+
+    def _frames(self, payload: bytes | memoryview, landing: Landing | None) -> Iterator[UnitFrame]:
+        position = 0
+        if self._missing:
+            position, self._missing = self._missing, 0
+            self._parts.append(memoryview(payload)[:position])
+            yield self._complete()
+        elif self._head:
+            payload, self._head = b"".join((self._head, payload)), b""
+        view, end = memoryview(payload), len(payload)
+        while end - position >= HEADER.size:
+            size, kind, flags = parse_header(view, position, self._max_body)
+            sender = sequence = 0
+            start, stop = position + HEADER.size, position + HEADER.size + size
+            if kind == DATA:
+                if end - position < DATA_HEADER_SIZE:
+                    break
+                sender, sequence = DATA_PREFIX.unpack_from(view, start)
+                start = position + DATA_HEADER_SIZE
+            if stop > end:
+                self._begun = UnitFrame(kind, flags, sender, sequence, b"")
+                self._parts = [view[start:]]
+                self._missing = stop - end
+                if landing is not None:
+                    self._held.append(landing)
+                return
+            yield UnitFrame(kind, flags, sender, sequence, view[start:stop])
+            position = stop
+        self._head = bytes(payload[position:])
+        if landing is not None:
+            self._landings.free(landing)
+
+    def _complete(self) -> UnitFrame:
+        """Join the frame whose parts are held; nobody looks at their landings any more."""
+        whole = b"".join(self._parts)
+        self._parts = []
+        for landing in self._held:
+            self._landings.free(landing)
+        self._held.clear()
+        return self._begun._replace(payload=whole)
