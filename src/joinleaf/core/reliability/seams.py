@@ -6,6 +6,7 @@ wait. Sizes are bytes, times integers of nanoseconds of one monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Protocol
 
 from joinleaf.spi.provider import Buffer
@@ -78,11 +79,18 @@ class Congestion(Protocol):
 
     @property
     def window_bytes(self) -> int:
-        """Bytes, headers included, that may be sent and not yet acknowledged by every leaf."""
+        """Bytes, headers included, that may be on the way: sent, and not known of by every leaf."""
         ...
 
     def on_sent(self, size: int, now_ns: int) -> None:
         """``size`` bytes have left for the first time or again; called once per train."""
+        ...
+
+    def on_limited(self) -> None:
+        """This window, and nothing else, has kept something from being sent: else it never grows.
+
+        Cheap, and to be called each time a send finds no room in it.
+        """
         ...
 
     def on_report(
@@ -92,24 +100,34 @@ class Congestion(Protocol):
         sent_symbols: int,
         rtt_ns: int | None,
         now_ns: int,
+        leaf: Hashable = 0,
     ) -> None:
         """One leaf has reported.
 
         Args:
-            acked_bytes: By how much this report moved the acknowledgement of *every* leaf (what
-                the sender may forget); 0 while somebody else is behind.
+            acked_bytes: By how much this report moved what *every* leaf knows of, repaired or
+                not (``flight.py``); 0 while somebody else is behind.
             lost_symbols: Symbols this report newly counts as missing at its leaf.
             sent_symbols: Symbols that left since this leaf's report before: what
                 ``lost_symbols`` is a share of.
             rtt_ns: A round trip to this leaf without the time the leaf held its report; None if
                 this report tells none.
             now_ns: Now.
+            leaf: Which one; losses and round trips are kept for each.
         """
+        ...
+
+    def forget(self, leaf: Hashable) -> None:
+        """This leaf is not served by the stream any more."""
         ...
 
 
 class Pacer(Protocol):
     """Holds sends to a rate; ``core.qos.token_bucket.TokenBucket`` is one."""
+
+    def max_burst(self, now_ns: int) -> int:
+        """Bytes that a train that leaves now may have at most; at least one symbol goes anyway."""
+        ...
 
     def delay_ns(self, size: int, now_ns: int) -> int:
         """Nanoseconds until a send of ``size`` bytes conforms; 0: now. Changes nothing."""

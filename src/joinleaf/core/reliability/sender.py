@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from joinleaf.core.reliability.flight import Flight
 from joinleaf.core.reliability.repairs import Losses
 from joinleaf.core.reliability.seams import Congestion, Pacer, Sealer
+from joinleaf.core.reliability.tally import Mended, Tally
 from joinleaf.core.wire.frames import HEADER as FRAME_HEADER
 from joinleaf.core.wire.reports import (
     BY_LEG,
@@ -100,7 +102,7 @@ class _Unit:
 
 class _Leaf:
     __slots__ = (
-        "ack", "aside", "bit", "heard_ns", "key", "limit", "lost", "progress_ns", "symbols",
+        "ack", "aside", "bit", "heard_ns", "key", "limit", "progress_ns", "symbols", "tally",
         "window",
     )  # fmt: skip
 
@@ -113,7 +115,7 @@ class _Leaf:
         self.progress_ns = now_ns
         self.heard_ns = now_ns
         self.symbols = 0  # sent when it reported last
-        self.lost: dict[int, int] = {}  # unit -> bitmap, as it reported last
+        self.tally = Tally()
         self.aside = False  # skipped, and waited for no longer until it has room
 
 
@@ -134,11 +136,12 @@ class StreamSender:
     """
 
     __slots__ = (
-        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_first_pending",
-        "_group_rtt_ns", "_kept", "_last_sent_ns", "_layout", "_leaves", "_leg", "_limits",
-        "_losses", "_pending", "_pending_bytes", "_poll_at", "_rtt_known", "_sealer", "_sent",
-        "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
-        "_window", "counters", "next_unit", "pacer",
+        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
+        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_sent_ns", "_layout",
+        "_leaves", "_leg", "_limits", "_losses", "_mended", "_pending", "_pending_bytes",
+        "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
+        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_window", "counters",
+        "next_unit", "pacer",
     )  # fmt: skip
 
     def __init__(
@@ -174,6 +177,8 @@ class StreamSender:
         self._bits: list[int] = []  # free ones
         self._limits: list[tuple[int, int]] = []  # heap of (limit, key), some outdated
         self._losses = Losses()
+        self._flight = Flight()
+        self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
         self._group_rtt_ns = INITIAL_RTT_NS
         self._rtt_known = False
@@ -253,14 +258,20 @@ class StreamSender:
         return None
 
     def _may_send(self, now_ns: int) -> bool:
-        flying = self._sent_bytes - self._acked
-        if flying and (flying + self._next_size() > self._room() or len(self._kept) >= MAX_UNITS):
+        flying, congestion = self._sent_bytes - self._acked, self._congestion
+        size = self._next_size()
+        if flying and (flying + size > self._window or len(self._kept) >= MAX_UNITS):
             return False
         limit = self._limit()
-        if limit is not None and self._sent_bytes + self._next_size() > limit:
+        if limit is not None and self._sent_bytes + size > limit:
             return False
+        if congestion is not None:
+            under_way = self._sent_bytes - self._flight.edge(self._sent_bytes)
+            if under_way and under_way + size > congestion.window_bytes:
+                congestion.on_limited()
+                return False
         pacer = self.pacer
-        return pacer is None or not pacer.delay_ns(self._next_size() - UNIT_OVERHEAD, now_ns)
+        return pacer is None or not pacer.delay_ns(size - UNIT_OVERHEAD, now_ns)
 
     def _room(self) -> int:
         if self._congestion is None:
@@ -343,6 +354,7 @@ class StreamSender:
         bit = self._bits.pop() if self._bits else 1 << len(self._leaves)
         leaf = self._leaves[key] = _Leaf(key, bit, self.next_unit, window_bytes, now_ns)
         leaf.symbols = self._sent_symbols
+        self._flight.saw(key, self._offset(leaf.ack))
         self._at[leaf.ack] = self._at.get(leaf.ack, 0) + 1
         self._set_limit(leaf)
         return leaf.ack
@@ -373,6 +385,9 @@ class StreamSender:
         leaf = self._leaves.pop(key, None)
         if leaf is None:
             return
+        if self._congestion is not None:
+            self._congestion.forget(key)
+        self._flight.forget(key)
         self._losses.forget_leaf(leaf.bit)
         self._bits.append(leaf.bit)
         self._leg = deque(item for item in self._leg if item[0] != key)
@@ -486,6 +501,7 @@ class StreamSender:
         self.counters["skipped"] += 1
         self._losses.forget_leaf(leaf.bit)
         leaf.aside = True
+        self._flight.forget(key)
         self._leave(leaf.ack)
         return self._resume(leaf) if leaf.window else None
 
@@ -493,7 +509,8 @@ class StreamSender:
         """Serve a leaf that was set aside again, from the next batch on."""
         leaf.aside = False
         leaf.ack = self.next_unit
-        leaf.lost = {}
+        self._flight.saw(leaf.key, self._offset(leaf.ack))
+        leaf.tally = Tally()
         self._at[leaf.ack] = self._at.get(leaf.ack, 0) + 1
         leaf.limit = -1
         self._set_limit(leaf)
@@ -523,12 +540,12 @@ class StreamSender:
             return
         leaf.heard_ns = now_ns
         rtt_ns = self._round_trip(report, now_ns)
-        acked = self._acked
+        seen = self._flight.saw(key, self._offset(min(report.seen, self._sent)))
         self._acknowledge(leaf, report, now_ns)
         lost = self._note_losses(leaf, report, now_ns)
         if self._congestion is not None:
             symbols = self._sent_symbols - leaf.symbols
-            self._congestion.on_report(self._acked - acked, lost, symbols, rtt_ns, now_ns)
+            self._congestion.on_report(seen, lost, symbols, rtt_ns, now_ns, key)
         leaf.symbols = self._sent_symbols
 
     def _hear_aside(self, leaf: _Leaf, report: Report) -> None:
@@ -569,26 +586,27 @@ class StreamSender:
         return rtt_ns
 
     def _note_losses(self, leaf: _Leaf, report: Report, now_ns: int) -> int:
-        """Take up what the leaf lacks; how many symbols it had not reported before."""
+        """Take up what the leaf lacks; how many symbols it has newly lost."""
         losses, bit = self._losses, leaf.bit
         losses.forget_leaf(bit)
         lost: dict[int, int] = {}
-        new = 0
+        old_before = 0
         hold_off = self._hold_off_ns()
         for offset, run, flags, bitmap in report.entries:
             first = report.ack + offset
             for number in range(first, min(first + run, self._sent)):
                 unit = self._kept.get(number)
                 missing = bitmap & ((1 << unit.count) - 1) if unit is not None else 0
-                if not missing:
+                if unit is None or not missing:
                     continue
                 lost[number] = missing
-                new += (missing & ~leaf.lost.get(number, 0)).bit_count()
+                if now_ns - unit.sent_ns > hold_off:
+                    old_before = number + 1
                 if flags & BY_LEG:
                     self._repair_by_leg(leaf, number, missing)
                 else:
                     losses.add(bit, number, missing, now_ns, hold_off)
-        leaf.lost = lost
+        new = leaf.tally.reported(lost, old_before, self._mended)
         self.counters["reported_symbols"] += new
         return new
 
@@ -621,6 +639,7 @@ class StreamSender:
             size = len(symbol)
             first = first if parts else number
             self._losses.take(number, index, now_ns)
+            self._mended.add(number, 1 << index)
             parts.append(HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, number))
             parts.append(symbol[HEADER_SIZE:])
             if len(parts) == 2 * self._layout.symbols:

@@ -7,12 +7,14 @@ import os
 from typing import Final
 
 from joinleaf.core.leaf_session import LeafSession
+from joinleaf.core.reliability.congestion import CongestionWindow
+from joinleaf.core.reliability.pacing import StreamPacer
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.reliability.sender import StreamSender
 from joinleaf.core.root_carriage import RootCarriage
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.wire.control import GroupFacts
-from joinleaf.core.wire.units import Layout
+from joinleaf.core.wire.units import UNIT_OVERHEAD, Layout
 from joinleaf.drivers.group_link import LeafLink, RootLink
 from joinleaf.drivers.group_port import GroupReceiver, GroupSender
 from joinleaf.errors import SpiError
@@ -72,7 +74,19 @@ def open_group(
         nonce=os.urandom(IDENTITY_BYTES),
         window=WINDOW_BYTES,
     )
-    sender = StreamSender(Layout(port.segment), tag=tag, window_bytes=WINDOW_BYTES)
+    layout = Layout(port.segment)
+    window = CongestionWindow(
+        ceiling=WINDOW_BYTES,
+        symbol_bytes=layout.segment,
+        unit_bytes=layout.segment * layout.symbols + UNIT_OVERHEAD,
+    )
+    sender = StreamSender(
+        layout,
+        tag=tag,
+        window_bytes=WINDOW_BYTES,
+        congestion=window,
+        pacer=StreamPacer(window),
+    )
     carriage = RootCarriage(facts, sender)
     session.carriage = carriage
     return RootLink(port, session, carriage)
