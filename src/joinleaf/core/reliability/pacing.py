@@ -15,8 +15,8 @@ __all__ = ["StreamPacer"]
 _NS: Final = 1_000_000_000
 
 BURST_NS: Final = 2_000_000
-"""What may leave at once, at the pace. Clocks wake a process a millisecond or two late; what was not
-sent meanwhile is made up for."""
+"""What may leave at once, at the pace. Clocks wake a process a millisecond or two late; what was
+not sent meanwhile is made up for."""
 
 LEAST_BURST: Final = 8 * 1500
 """And at least this much: what a TCP that has just begun sends at once (RFC 6928: 10 segments)."""

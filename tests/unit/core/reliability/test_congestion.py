@@ -48,10 +48,10 @@ def stream_over(
     )
 
 
-@pytest.mark.parametrize("rtt_ms", [0.1, 1, 10])
-def test_an_empty_gigabit_link_is_filled(rtt_ms: float) -> None:
+@pytest.mark.parametrize(("rtt_ms", "least"), [(0.1, 0.95), (1, 0.95), (10, 0.9)])
+def test_an_empty_gigabit_link_is_filled(rtt_ms: float, least: float) -> None:
     share, _, _ = stream_over(1000, rtt_ms, 8, [0.0], seconds=4)
-    assert share >= 0.95
+    assert share >= least
 
 
 def test_a_long_way_is_filled_as_far_as_the_window_reaches() -> None:
