@@ -14,7 +14,8 @@ from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.reliability.sender import Train
 from joinleaf.core.root_carriage import RootCarriage
 from joinleaf.core.root_session import RootSession
-from joinleaf.drivers.group_port import GroupReceiver, GroupSender
+from joinleaf.drivers.group_port import SEND_BUFFER, GroupReceiver, GroupSender
+from joinleaf.drivers.local_queue import LocalQueue
 from joinleaf.drivers.reactor import Cancellable, Reactor
 
 __all__ = ["GroupLink", "LeafLink", "LinkClock", "RootLink"]
@@ -128,6 +129,7 @@ class RootLink:
         self._session = session
         self._carriage = carriage
         self._unsent: Train | None = None
+        self._queue = LocalQueue(port, SEND_BUFFER)
 
     @property
     def blocked(self) -> bool:
@@ -154,13 +156,17 @@ class RootLink:
         """Send trains as long as the window, the rate and the kernel allow."""
         port, carriage = self._port, self._carriage
         while True:
-            train = self._unsent or carriage.poll_transmit(time.monotonic_ns())
+            waited = self._unsent
+            train = waited or carriage.poll_transmit(time.monotonic_ns())
             if train is None:
                 break
+            left = port.queued() if waited is not None else 0
             if not port.send(train.buffer, train.segment):
                 self._unsent = train
                 break
-            self._unsent = None
+            if waited is not None:
+                self._queue.had_room(left, len(train.buffer))
+                self._unsent = None
         self._put_on_legs()
 
     def _put_on_legs(self) -> None:

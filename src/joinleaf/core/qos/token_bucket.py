@@ -10,7 +10,7 @@ from typing import Final
 
 from joinleaf.spi.qos import FlowSpec
 
-__all__ = ["TokenBucket"]
+__all__ = ["TokenBucket", "bucket_of"]
 
 _NS: Final = 1_000_000_000
 
@@ -24,14 +24,15 @@ class TokenBucket:
     """A shaper for one direction. Starts full at time 0 and waits for nothing itself.
 
     In any time ``t`` what conforms is at most ``max(bucket, longest send) + rate * t`` bytes,
-    and at most ``peak * t`` plus the last send. A send longer than the bucket conforms once the
-    bucket is full, and puts it into debt.
+    and at most ``max(peak_burst, last send) + peak * t``. A send longer than the bucket conforms
+    once the bucket is full, and puts it into debt.
 
     Args:
         rate: Bytes per second, at least 1.
         bucket: Bytes that may be sent at once after a rest, 0 or more.
         peak: Highest rate, bytes per second, at least ``rate``; None: without limit.
         minimum: Shorter sends count as this many bytes (MinimumPolicedSize).
+        peak_burst: Bytes that may be sent at once in spite of the peak, 0 or more.
 
     Raises:
         ValueError: An argument is out of range.
@@ -40,13 +41,21 @@ class TokenBucket:
         RFC 2215, section 3.6 (token bucket and peak of a TSpec).
     """
 
-    __slots__ = ("_full", "_last_ns", "_level", "_minimum", "_peak", "_peak_level", "_rate")
+    __slots__ = (
+        "_full", "_last_ns", "_level", "_minimum", "_peak", "_peak_full", "_peak_level", "_rate",
+    )  # fmt: skip
 
     def __init__(
-        self, rate: int, bucket: int, peak: int | None = None, *, minimum: int = 0
+        self,
+        rate: int,
+        bucket: int,
+        peak: int | None = None,
+        *,
+        minimum: int = 0,
+        peak_burst: int = 0,
     ) -> None:
-        if rate < 1 or bucket < 0 or minimum < 0:
-            raise ValueError("rate must be at least 1 byte/s, bucket and minimum not negative")
+        if rate < 1 or bucket < 0 or minimum < 0 or peak_burst < 0:
+            raise ValueError("rate must be at least 1 byte/s, the rest not negative")
         if peak is not None and peak < rate:
             raise ValueError(f"peak {peak} is below rate {rate}")
         self._rate = rate
@@ -54,11 +63,11 @@ class TokenBucket:
         self._minimum = minimum
         self._full = bucket * _NS
         self._level = self._full
-        self._peak_level = 0  # never above 0: what was sent must be paid before the next send
+        self._peak_full = self._peak_level = peak_burst * _NS
         self._last_ns = 0
 
     @classmethod
-    def from_flowspec(cls, flow: FlowSpec) -> TokenBucket | None:
+    def from_flowspec(cls, flow: FlowSpec, *, peak_burst: int = 0) -> TokenBucket | None:
         """The shaper of a flow specification; None where it limits no rate.
 
         Raises:
@@ -67,19 +76,31 @@ class TokenBucket:
         rate = flow.peak if flow.rate is None else flow.rate
         if rate is None:
             return None
-        bucket = flow.bucket
-        if bucket is None:
-            bucket = max(rate * _DEFAULT_BURST_NS // _NS, _SMALLEST_DEFAULT_BUCKET)
         unit = flow.minimum_policed_size
-        return cls(rate, bucket, flow.peak, minimum=0 if unit == 0xFFFFFFFF else unit)
+        return cls(
+            rate,
+            bucket_of(flow) or 0,
+            flow.peak,
+            minimum=0 if unit == 0xFFFFFFFF else unit,
+            peak_burst=peak_burst,
+        )
+
+    def restart(self, other: TokenBucket, now_ns: int) -> None:
+        """Take the place of another from now on: what it had spent is not given anew."""
+        level, peak_level = other._levels(now_ns)
+        self._level = min(self._full, level)
+        self._peak_level = min(self._peak_full, peak_level)
+        self._last_ns = now_ns
 
     def delay_ns(self, size: int, now_ns: int) -> int:
         """Nanoseconds until a send of ``size`` bytes conforms; 0: now. Changes nothing."""
         level, peak_level = self._levels(now_ns)
         missing = min(max(size, self._minimum) * _NS, self._full) - level
         delay = -(-missing // self._rate) if missing > 0 else 0
-        if self._peak is not None and peak_level < 0:
-            delay = max(delay, -(peak_level // self._peak))
+        if self._peak is not None:
+            missing = min(max(size, self._minimum) * _NS, self._peak_full) - peak_level
+            if missing > 0:
+                delay = max(delay, -(-missing // self._peak))
         return delay
 
     def consume(self, size: int, now_ns: int) -> None:
@@ -95,4 +116,15 @@ class TokenBucket:
         elapsed = max(0, now_ns - self._last_ns)
         level = min(self._full, self._level + self._rate * elapsed)
         peak = self._rate if self._peak is None else self._peak
-        return level, min(0, self._peak_level + peak * elapsed)
+        return level, min(self._peak_full, self._peak_level + peak * elapsed)
+
+
+def bucket_of(flow: FlowSpec) -> int | None:
+    """The bucket of a flow specification, bytes; where none is stated what is usual at its rate.
+
+    None where it limits no rate.
+    """
+    rate = flow.peak if flow.rate is None else flow.rate
+    if flow.bucket is not None or rate is None:
+        return flow.bucket
+    return max(rate * _DEFAULT_BURST_NS // _NS, _SMALLEST_DEFAULT_BUCKET)

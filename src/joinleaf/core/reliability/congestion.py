@@ -156,6 +156,12 @@ class CongestionWindow:
             return 0.0
         return (2.0 if self.slow_start else 1.25) * self._window * _NS / path.smoothed_ns
 
+    @property
+    def carried_bytes_per_s(self) -> float:
+        """At what rate the stream arrived in the best round of late; 0: not known yet."""
+        path = self._speaker
+        return path.symbols_per_s * self._symbol if path is not None else 0.0
+
     def on_sent(self, size: int, now_ns: int) -> None:
         """``size`` bytes have left."""
 
@@ -218,7 +224,7 @@ class CongestionWindow:
 
     def _carried(self, path: LeafPath) -> float:
         """The window at which the way to a leaf, as fast as it was seen, has a bearable queue."""
-        time_ns = path.base_ns + max(QUEUE_NS, path.base_ns // 4)
+        time_ns = path.base_ns + max(QUEUE_NS, path.base_ns // 16)
         return min(self._window, path.symbols_per_s * self._symbol * time_ns / _NS)
 
     def _speaks_for_all(self, leaf: Hashable, path: LeafPath) -> bool:
@@ -276,7 +282,7 @@ class CongestionWindow:
     def _bearable_ns(self, path: LeafPath) -> int:
         """A wait in queues that is no sign of congestion."""
         burst_ns = int(BURST_SYMBOLS * self._symbol * path.smoothed_ns / self._window)
-        return max(QUEUE_NS, path.base_ns // 4, min(burst_ns, path.smoothed_ns))
+        return max(QUEUE_NS, path.base_ns // 16, min(burst_ns, path.smoothed_ns))
 
     def _grow(self, acked: int, now_ns: int) -> None:
         if not self._limited:

@@ -123,10 +123,10 @@ class Congestion(Protocol):
 
 
 class Pacer(Protocol):
-    """Holds sends to a rate; ``core.qos.token_bucket.TokenBucket`` is one."""
+    """Holds sends to a rate; ``core.qos.shaper.Shaper`` is one."""
 
-    def max_burst(self, now_ns: int) -> int:
-        """Bytes that a train that leaves now may have at most; at least one symbol goes anyway."""
+    def max_burst(self) -> int:
+        """Bytes that a train may have at most now; at least one symbol goes anyway."""
         ...
 
     def delay_ns(self, size: int, now_ns: int) -> int:

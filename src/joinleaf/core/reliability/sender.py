@@ -76,6 +76,12 @@ MAX_SYNC_NS: Final = 500_000_000
 STALL_NS: Final = 1_000_000_000
 """A leaf that acknowledges nothing for so long, though units flow, has lost the group."""
 
+LARGEST_TRAIN: Final = 1 << 16
+"""No unit is longer."""
+
+LEAST_UNIT: Final = 1024
+"""Bytes of the stream in a unit, however low the rate: a header and a record for each must pay."""
+
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
 
@@ -137,8 +143,8 @@ class StreamSender:
 
     __slots__ = (
         "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
-        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_sent_ns", "_layout",
-        "_leaves", "_leg", "_limits", "_losses", "_mended", "_pending", "_pending_bytes",
+        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_layout", "_leaves", "_leg",
+        "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
         "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
         "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_window", "counters",
         "next_unit", "pacer",
@@ -177,12 +183,12 @@ class StreamSender:
         self._bits: list[int] = []  # free ones
         self._limits: list[tuple[int, int]] = []  # heap of (limit, key), some outdated
         self._losses = Losses()
+        self._paced_ns: int | None = None  # until when the pacer holds what is next
         self._flight = Flight()
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
         self._group_rtt_ns = INITIAL_RTT_NS
         self._rtt_known = False
-        self._last_sent_ns = 0
         self._serial = 0
         self._sync_due: int | None = None
         self._sync_ns = 0  # time to the next SYNC if nothing changes
@@ -212,11 +218,12 @@ class StreamSender:
         first = self.next_unit
         if not size or not self._at:
             return first
-        if len(buffers) == 1 and size <= self._capacity:
+        capacity = self.capacity
+        if len(buffers) == 1 and size <= capacity:
             self._pending.append([buffers[0]])
             self.next_unit = first + 1
         else:
-            units = _cut(buffers, self._capacity)
+            units = _cut(buffers, capacity)
             self._pending.extend(units)
             self.next_unit = first + len(units)
         self._pending_bytes += size
@@ -228,8 +235,12 @@ class StreamSender:
 
     @property
     def capacity(self) -> int:
-        """Bytes of the stream in a full unit."""
-        return self._capacity
+        """Bytes of the stream in a full unit: less than it can hold where the rate is low."""
+        if self.pacer is None or (burst := self.pacer.max_burst()) >= LARGEST_TRAIN:
+            return self._capacity
+        layout = self._layout
+        overhead = layout.unit_bytes - self._capacity + HEADER_SIZE * layout.count(burst)
+        return max(LEAST_UNIT, min(self._capacity, burst - overhead))
 
     @property
     def pending_bytes(self) -> int:
@@ -247,13 +258,14 @@ class StreamSender:
 
     def poll_transmit(self, now_ns: int) -> Train | None:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
+        self._paced_ns = None
         if self._losses.size:
             train = self._repair(now_ns)
             if train is not None:
                 return train
         if self._pending and self._may_send(now_ns):
             return self._transmit(now_ns)
-        if self._sync_due is not None and now_ns >= self._sync_due:
+        if self._sync_due is not None and now_ns >= self._sync_due and self._conforms(1, now_ns):
             return self._sync(now_ns)
         return None
 
@@ -270,8 +282,13 @@ class StreamSender:
             if under_way and under_way + size > congestion.window_bytes:
                 congestion.on_limited()
                 return False
-        pacer = self.pacer
-        return pacer is None or not pacer.delay_ns(size - UNIT_OVERHEAD, now_ns)
+        return self._conforms(size - UNIT_OVERHEAD, now_ns)
+
+    def _conforms(self, size: int, now_ns: int) -> bool:
+        """Whether the pacer lets so many bytes leave now; if not, when it will is noted."""
+        delay_ns = 0 if self.pacer is None else self.pacer.delay_ns(size, now_ns)
+        self._paced_ns = now_ns + delay_ns if delay_ns else None
+        return not delay_ns
 
     def _room(self) -> int:
         if self._congestion is None:
@@ -335,7 +352,6 @@ class StreamSender:
                 self._built[number] = self._build(number, parts)
 
     def _left(self, size: int, now_ns: int) -> None:
-        self._last_sent_ns = now_ns
         if self._congestion is not None:
             self._congestion.on_sent(size, now_ns)
         if self.pacer is not None:
@@ -626,14 +642,17 @@ class StreamSender:
 
     def _repair(self, now_ns: int) -> Train | None:
         """As many wanted symbols of one length as fit a train."""
-        if self.pacer is not None and self.pacer.delay_ns(self._layout.segment, now_ns):
-            return None
+        segment, most = self._layout.segment, self._layout.symbols
+        if self.pacer is not None:
+            most = min(most, max(1, self.pacer.max_burst() // segment))
+            if not self._conforms(min(most, self._losses.size) * segment, now_ns):
+                return None
         parts: list[Buffer] = []
         size = first = 0
         for number, index in list(self._losses.oldest()):
             unit = self._kept[number]
-            start = index * self._layout.segment
-            symbol = memoryview(unit.image)[start : start + self._layout.segment]
+            start = index * segment
+            symbol = memoryview(unit.image)[start : start + segment]
             if parts and len(symbol) != size:
                 continue
             size = len(symbol)
@@ -642,7 +661,7 @@ class StreamSender:
             self._mended.add(number, 1 << index)
             parts.append(HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, number))
             parts.append(symbol[HEADER_SIZE:])
-            if len(parts) == 2 * self._layout.symbols:
+            if len(parts) == 2 * most:
                 break
         buffer = b"".join(parts)
         self.counters["repaired_symbols"] += len(parts) // 2
@@ -706,19 +725,14 @@ class StreamSender:
         return Train(buffer, len(buffer), self._sent)
 
     def next_deadline_ns(self) -> int | None:
-        """When ``poll_transmit`` may have something though nothing else happens; None: never.
-
-        A pacer is asked for the time that is now: its answer counts from the last send.
-        """
+        """When ``poll_transmit`` may have something though nothing else happens; None: never."""
+        if self._paced_ns is not None:
+            return self._paced_ns
         due = self._sync_due
         if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
             due = min((max(leaf.progress_ns, leaf.heard_ns) for leaf in full), default=None)
             due = None if due is None else due + STALL_NS
-        if self.pacer is not None and (self._pending or self._losses.size):
-            size = self._next_size() - UNIT_OVERHEAD if self._pending else self._layout.segment
-            paced = self._last_sent_ns + self.pacer.delay_ns(size, self._last_sent_ns)
-            due = paced if due is None else min(due, paced)
         return due
 
     def tick(self, now_ns: int) -> None:

@@ -15,6 +15,11 @@ Tested on Linux; what else is here follows documentation.
 """
 
 from joinleaf.drivers.group_port._receiver import GroupReceiver
-from joinleaf.drivers.group_port._sender import SEGMENT_MAX, SEGMENT_MIN, GroupSender
+from joinleaf.drivers.group_port._sender import (
+    SEGMENT_MAX,
+    SEGMENT_MIN,
+    SEND_BUFFER,
+    GroupSender,
+)
 
-__all__ = ["SEGMENT_MAX", "SEGMENT_MIN", "GroupReceiver", "GroupSender"]
+__all__ = ["SEGMENT_MAX", "SEGMENT_MIN", "SEND_BUFFER", "GroupReceiver", "GroupSender"]

@@ -21,12 +21,15 @@ from joinleaf.drivers.interfaces import Interface
 from joinleaf.errors import SpiError
 from joinleaf.values import Address
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from joinleaf.spi.provider import Buffer
 
-__all__ = ["SEGMENT_MAX", "SEGMENT_MIN", "GroupSender"]
+__all__ = ["SEGMENT_MAX", "SEGMENT_MIN", "SEND_BUFFER", "GroupSender"]
 
 _log = logging.getLogger("joinleaf")
 
@@ -48,6 +51,7 @@ _DEFAULT_MTU: Final = 1_500
 # Not in the socket module: include/uapi/linux/in.h, in6.h, asm-generic/socket.h.
 _MTU_OPTION: Final = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}
 _SO_SNDBUFFORCE: Final = 32
+_SIOCOUTQ: Final = 0x5411  # linux/sockios.h
 _LINUX: Final = sys.platform == "linux"
 
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
@@ -237,6 +241,18 @@ class GroupSender:
         except OSError as error:
             return self._failed(error, datagram, len(datagram))
         return True
+
+    def queued(self) -> int:
+        """Bytes that this host has not sent yet, the kernel's own included; 0 if it cannot tell."""
+        if not _LINUX:
+            return 0
+        held = bytearray(4)
+        fcntl.ioctl(self._sock, _SIOCOUTQ, held)
+        return int.from_bytes(held, sys.byteorder)
+
+    def limit_queue(self, size: int) -> None:
+        """Let the kernel hold so many bytes of datagrams for the wire, and as many of its own."""
+        _size_buffers(self._sock, size)
 
     def set_dscp(self, dscp: int) -> None:
         """Mark what is sent from now on.

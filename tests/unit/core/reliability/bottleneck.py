@@ -127,7 +127,7 @@ class Stream:
 
     def _train(self, unit: int, symbols: int) -> None:
         """Send so many symbols of a unit, in trains no longer than the pacer permits."""
-        most = max(1, self.pacer.max_burst(self.world.now_ns) // PACKET)
+        most = max(1, self.pacer.max_burst() // PACKET)
         for first in range(0, symbols, most):
             count = min(most, symbols - first)
             delay = self.pacer.delay_ns(count * PACKET, self.world.now_ns)
