@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["IDENTITY_BYTES", "Address", "SessionAddress"]
+__all__ = ["IDENTITY_BYTES", "Address", "KeyedAddress", "SessionAddress"]
 
 IDENTITY_BYTES: Final = 16
 """Length of every session, incarnation and object id: random, so never met twice."""
@@ -96,6 +96,22 @@ class Address:
         return cls(host, port, scope)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyedAddress(Address):
+    """An address together with the session key to whoever is there.
+
+    Attributes:
+        key: Text of the session key; never logged.
+    """
+
+    key: str = field(default="", repr=False)
+
+    @property
+    def plain(self) -> Address:
+        """Without the key."""
+        return Address(self.host, self.port, self.scope)
+
+
 @dataclass(frozen=True, slots=True)
 class SessionAddress:
     """A session as people write it: ``scheme://[source@]host:port[?option=value][#key]``.
@@ -119,6 +135,17 @@ class SessionAddress:
         where = self.address.host if self.scheme == "mem" else str(self.address)
         options = "&".join(f"{name}={value}" for name, value in self.options.items())
         return f"{self.scheme}://{source}{where}{'?' if options else ''}{options}"
+
+    @property
+    def target(self) -> Address:
+        """Where to connect to, with the key if there is one."""
+        where = self.address
+        return KeyedAddress(where.host, where.port, where.scope, self.key) if self.key else where
+
+    @property
+    def line(self) -> str:
+        """The join line: all of it, key included. For printing on purpose, never for a log."""
+        return f"{self}/#{self.key}" if self.key else str(self)
 
     @classmethod
     def parse(cls, text: str | SessionAddress) -> SessionAddress:

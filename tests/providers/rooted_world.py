@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from joinleaf.providers.rooted import LeafEndpoint, RootedProvider, RootEndpoint
+from joinleaf.providers.rooted import LeafEndpoint, RootedProvider, RootEndpoint, SecuredProvider
 from joinleaf.spi import constants as c
 from joinleaf.spi.provider import (
     Accept,
@@ -19,7 +19,7 @@ from joinleaf.spi.provider import (
     Roles,
     Settings,
 )
-from joinleaf.values import Address, SessionAddress
+from joinleaf.values import Address, KeyedAddress, SessionAddress
 
 BOUND = 10.0  # seconds; no wait comes near it unless something is broken
 
@@ -116,11 +116,13 @@ class World:
 
     Args:
         group: The group that roots send to, as ``?data=`` has it; None: everything goes by legs.
+        scheme: ``jl``, or ``jls``: with the session key that the one connected to has made.
     """
 
-    def __init__(self, group: str | None = None) -> None:
+    def __init__(self, group: str | None = None, scheme: str = "jl") -> None:
         self.group = group
-        self.provider = RootedProvider()
+        self.scheme = scheme
+        self.provider = SecuredProvider() if scheme == "jls" else RootedProvider()
         self._made: list[Endpoint] = []
 
     def __enter__(self) -> World:
@@ -137,7 +139,7 @@ class World:
 
     def _open(self, roles: Roles, plane: str, settings: dict[str, Any]) -> Any:
         data = f"&data={self.group}" if self.group and roles.c_root else ""
-        address = SessionAddress.parse(f"jl://127.0.0.1:1?plane={plane}{data}")
+        address = SessionAddress.parse(f"{self.scheme}://127.0.0.1:1?plane={plane}{data}")
         info = self.provider.select(address)
         endpoint = self.provider.open(info, roles, Settings(**settings), address=address)
         self._made.append(endpoint)
@@ -184,13 +186,20 @@ class World:
         plane = "rooted" if root.info.data_plane_rooted else "nonrooted"
         leaf = leaf or self.leaf(plane=plane)
         news = Indications(leaf)
-        leaf.start_join_leaf(root.local_address, timeout=BOUND, **arguments)
+        leaf.start_join_leaf(target(root), timeout=BOUND, **arguments)
         leg = root.accept(condition or (lambda request: Accept()), timeout=BOUND)
         assert news.wait(c.FD_CONNECT).code == 0
         leaf.subscribe(None)
         if self.group and arguments.get("role") is not JoinRole.SENDER_ONLY:
             until(lambda: leg.statistics()["on_group"], "the leaf hears the group")
         return leaf, leg
+
+
+def target(endpoint: RootEndpoint | LeafEndpoint) -> Address:
+    """Where to connect to, with the key that is asked for there."""
+    where = endpoint.local_address
+    key = endpoint.session_key
+    return KeyedAddress(where.host, where.port, where.scope, key) if key else where
 
 
 def receive(endpoint: Any, count: int) -> list[bytes]:

@@ -15,6 +15,7 @@ from tests.providers.rooted_world import (
     in_thread,
     receive,
     say,
+    target,
     until,
 )
 
@@ -30,9 +31,11 @@ CLOGGING = [bytes([n]) * BIG for n in range(1, 33)]
 read to its end whether somebody asks for it or not."""
 
 
-@pytest.fixture(params=[None, "239.255.83.21:48321"], ids=["legs", "group"])
+@pytest.fixture(params=["legs", "group", "jls"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with World(request.param) as made:
+    """Over legs in the clear, over a group, over encrypted legs."""
+    group = "239.255.83.21:48321" if request.param == "group" else None
+    with World(group, "jls" if request.param == "jls" else "jl") as made:
         yield made
 
 
@@ -201,7 +204,7 @@ def test_a_message_over_the_limit_is_refused_and_nothing_is_sent(world: World) -
 def test_a_leaf_that_takes_only_shorter_messages_is_told_so_at_the_join(world: World) -> None:
     root = world.root()
     with pytest.raises(SpiError, match="the leaf takes 1000: raise its max_message"):
-        world.leaf(max_message=1000).join_leaf(root.local_address, timeout=BOUND)
+        world.leaf(max_message=1000).join_leaf(target(root), timeout=BOUND)
     root = world.root(max_message=1000)
     leaf, _ = world.join(root)  # takes longer ones, and may send only what the root takes
     with pytest.raises(SpiError, match="over the limit of 1000") as error:
@@ -476,7 +479,7 @@ def test_an_invited_leaf_sends_at_its_own_rate_and_not_at_the_roots(world: World
         FlowSpec(token_rate=rate, token_bucket_size=1000) for rate in (1000, 100_000_000)
     )
     accepted = in_thread(lambda: listener.accept(timeout=BOUND))
-    root.join_leaf(listener.local_address, qos=Qos(root_to_leaf, leaf_to_root), timeout=BOUND)
+    root.join_leaf(target(listener), qos=Qos(root_to_leaf, leaf_to_root), timeout=BOUND)
     member = accepted()
     for _ in range(3):  # at the root's rate the third would be due after minutes
         member.send_many([bytes(100_000)], timeout=BOUND)

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.providers.rooted_world import BOUND, Indications, World, in_thread, receive, until
+from tests.providers.rooted_world import (
+    BOUND,
+    Indications,
+    World,
+    in_thread,
+    receive,
+    target,
+    until,
+)
 
 from joinleaf.drivers.reactor import shared_reactor
 from joinleaf.errors import SpiError
@@ -38,8 +46,15 @@ with joinleaf.join(sys.argv[1], dead_after=float(sys.argv[2])) as leaf:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def plain() -> Iterator[World]:
+    """In the clear, for what stands in a program of its own."""
     with World() as made:
+        yield made
+
+
+@pytest.fixture(params=["jl", "jls"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(scheme=request.param) as made:
         yield made
 
 
@@ -145,7 +160,7 @@ def test_a_root_that_closes_dissolves_the_session_for_all(world: World) -> None:
             b"the end",
         )
     with pytest.raises(SpiError):
-        world.leaf().join_leaf(root.local_address, timeout=1)
+        world.leaf().join_leaf(target(root), timeout=1)
 
 
 def test_shutting_down_both_ways_dissolves_and_leaves_the_endpoint_open(world: World) -> None:
@@ -200,10 +215,10 @@ def test_closing_twice_is_allowed_and_gives_everything_back(world: World) -> Non
     assert root._driver.closed
 
 
-def test_a_close_that_no_peer_answers_ends_after_its_linger(world: World) -> None:
+def test_a_close_that_no_peer_answers_ends_after_its_linger(plain: World) -> None:
     """The clocks of a close run at once, and not when some other clock happens to."""
-    root = world.root(linger=0.2)
-    with Peer(world, root) as peer:
+    root = plain.root(linger=0.2)
+    with Peer(plain, root) as peer:
         peer.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         root.close(linger=BOUND)
@@ -229,9 +244,9 @@ def test_words_sent_right_before_a_death_are_delivered(world: World) -> None:
 # Deaths
 
 
-def test_a_killed_leaf_is_seen_at_once(world: World) -> None:
-    root = world.root()
-    with Peer(world, root) as peer:
+def test_a_killed_leaf_is_seen_at_once(plain: World) -> None:
+    root = plain.root()
+    with Peer(plain, root) as peer:
         news = Indications(peer.leg)
         peer.process.kill()
         event = news.wait(c.FD_CLOSE)
@@ -239,9 +254,9 @@ def test_a_killed_leaf_is_seen_at_once(world: World) -> None:
     assert root.statistics()["legs"] == 0
 
 
-def test_a_stopped_leaf_is_dead_after_the_bound_and_not_before(world: World) -> None:
-    root = world.root(dead_after=0.6)
-    with Peer(world, root, dead_after=0.6) as peer:
+def test_a_stopped_leaf_is_dead_after_the_bound_and_not_before(plain: World) -> None:
+    root = plain.root(dead_after=0.6)
+    with Peer(plain, root, dead_after=0.6) as peer:
         news = Indications(peer.leg)
         peer.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
@@ -251,9 +266,9 @@ def test_a_stopped_leaf_is_dead_after_the_bound_and_not_before(world: World) -> 
         assert took > 0.6 - 0.6 / 4 - 0.1
 
 
-def test_a_leaf_stopped_for_less_than_the_bound_survives(world: World) -> None:
-    root = world.root(dead_after=3.0)
-    with Peer(world, root, dead_after=3.0) as peer:
+def test_a_leaf_stopped_for_less_than_the_bound_survives(plain: World) -> None:
+    root = plain.root(dead_after=3.0)
+    with Peer(plain, root, dead_after=3.0) as peer:
         peer.process.send_signal(signal.SIGSTOP)
         root.send_many([b"x" * 1000])
         time.sleep(1.2)  # the time it is stopped is what is tested
@@ -264,7 +279,7 @@ def test_a_leaf_stopped_for_less_than_the_bound_survives(world: World) -> None:
         assert root.statistics()["legs"] == 1
 
 
-def test_a_stopped_root_is_dead_for_its_leaf_after_the_bound(world: World) -> None:
+def test_a_stopped_root_is_dead_for_its_leaf_after_the_bound(plain: World) -> None:
     program = LEAF.replace("joinleaf.join(", "joinleaf.open_root(").replace(
         'print("joined"', "print(leaf.address"
     )
@@ -276,7 +291,7 @@ def test_a_stopped_root_is_dead_for_its_leaf_after_the_bound(world: World) -> No
     try:
         assert process.stdout is not None
         where = process.stdout.readline().decode().strip().removeprefix("jl://")
-        leaf = world.leaf(dead_after=0.6)
+        leaf = plain.leaf(dead_after=0.6)
         leaf.join_leaf(Address.parse(where), timeout=BOUND)
         process.send_signal(signal.SIGSTOP)
         error = end_of(leaf)

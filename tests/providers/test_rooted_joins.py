@@ -15,6 +15,7 @@ from tests.providers.rooted_world import (
     cancelled,
     in_thread,
     receive,
+    target,
     until,
 )
 
@@ -26,9 +27,9 @@ from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World() as made:
+@pytest.fixture(params=["jl", "jls"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(scheme=request.param) as made:
         yield made
 
 
@@ -48,7 +49,7 @@ def test_a_leaf_joins_with_data_both_ways(world: World, host: str) -> None:
         return Accept(b"welcome")
 
     joined = in_thread(
-        lambda: leaf.join_leaf(root.local_address, caller_data=b"let me in", timeout=BOUND)
+        lambda: leaf.join_leaf(target(root), caller_data=b"let me in", timeout=BOUND)
     )
     leg = root.accept(admit, timeout=BOUND)
     assert joined().data == b"welcome"
@@ -69,9 +70,7 @@ def test_a_root_invites_a_leaf_with_data_both_ways(world: World, host: str) -> N
         asked.append(request)
         return Accept(b"gladly")
 
-    joined = in_thread(
-        lambda: root.join_leaf(listener.local_address, caller_data=b"come", timeout=BOUND)
-    )
+    joined = in_thread(lambda: root.join_leaf(target(listener), caller_data=b"come", timeout=BOUND))
     member = listener.accept(decide, timeout=BOUND)
     leg = joined().endpoint
     assert (joined().data, asked[0].data) == (b"gladly", b"come")
@@ -88,14 +87,14 @@ def test_two_members_of_one_listener_do_not_mix_their_bytes(world: World) -> Non
     root, listener = world.root(), world.listener()
     members = []
     for _ in range(2):
-        joined = in_thread(lambda: root.join_leaf(listener.local_address, timeout=BOUND))
+        joined = in_thread(lambda: root.join_leaf(target(listener), timeout=BOUND))
         members.append(listener.accept(timeout=BOUND))
         joined()
     payload = [bytes([n % 251]) * 50_000 for n in range(40)]
     heard = [in_thread(receive, member, 40) for member in members]
     # Further invitations make the listener read at the same time as its members do.
     other = world.root()
-    extra = in_thread(lambda: other.join_leaf(listener.local_address, timeout=BOUND))
+    extra = in_thread(lambda: other.join_leaf(target(listener), timeout=BOUND))
     for message in payload:
         root.send_many([message], timeout=BOUND)
     members.append(listener.accept(timeout=BOUND))
@@ -108,7 +107,7 @@ def test_two_members_of_one_listener_do_not_mix_their_bytes(world: World) -> Non
 
 def test_a_rejected_leaf_gets_the_data_and_the_sentence(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: leaf.join_leaf(target(root), timeout=BOUND))
     with pytest.raises(SpiError) as at_root:
         root.accept(lambda request: Reject(b"data", "not you"), timeout=BOUND)
     with pytest.raises(SpiError, match="not you") as at_leaf:
@@ -121,7 +120,7 @@ def test_a_rejected_leaf_gets_the_data_and_the_sentence(world: World) -> None:
 
 def test_a_leaf_that_was_rejected_may_ask_again(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: leaf.join_leaf(target(root), timeout=BOUND))
     with pytest.raises(SpiError):
         root.accept(lambda request: Reject(), timeout=BOUND)
     with pytest.raises(SpiError):
@@ -133,11 +132,11 @@ def test_a_leaf_that_was_rejected_may_ask_again(world: World) -> None:
 
 def test_a_deferred_request_stays_first_and_is_admitted_later(world: World) -> None:
     root, first, second = world.root(), world.leaf(name="first"), world.leaf(name="second")
-    joined = in_thread(lambda: first.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: first.join_leaf(target(root), timeout=BOUND))
     with pytest.raises(SpiError) as error:
         root.accept(lambda request: DEFER, timeout=BOUND)
     assert error.value.code == codes.WSATRY_AGAIN
-    also = in_thread(lambda: second.join_leaf(root.local_address, timeout=BOUND))
+    also = in_thread(lambda: second.join_leaf(target(root), timeout=BOUND))
     until(lambda: root.statistics()["requests_waiting"] == 2)
     names: list[str] = []
 
@@ -154,7 +153,7 @@ def test_a_deferred_request_stays_first_and_is_admitted_later(world: World) -> N
 
 def test_a_condition_that_raises_turns_the_asker_away(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: leaf.join_leaf(target(root), timeout=BOUND))
 
     def broken(request: JoinRequest) -> Accept:
         raise ZeroDivisionError
@@ -177,7 +176,7 @@ def test_accept_times_out_or_does_not_wait(world: World) -> None:
 
 def test_a_request_withdrawn_while_queued_is_never_offered(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    leaf.start_join_leaf(root.local_address)
+    leaf.start_join_leaf(target(root))
     until(lambda: root.statistics()["requests_waiting"] == 1)
     leaf.close(linger=0)
     until(lambda: root.statistics()["requests_waiting"] == 0)
@@ -190,14 +189,14 @@ def test_a_request_withdrawn_while_queued_is_never_offered(world: World) -> None
 def test_a_request_that_times_out_while_queued_gives_10060_and_is_withdrawn(world: World) -> None:
     root, leaf = world.root(), world.leaf()
     with pytest.raises(SpiError, match="did not answer in time") as error:
-        leaf.join_leaf(root.local_address, timeout=0.1)
+        leaf.join_leaf(target(root), timeout=0.1)
     assert error.value.code == codes.WSAETIMEDOUT == 10060
     until(lambda: root.statistics().get("joins_withdrawn") == 1)
 
 
 def test_a_request_withdrawn_while_offered_gives_accept_the_reason(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    leaf.start_join_leaf(root.local_address)
+    leaf.start_join_leaf(target(root))
 
     def slow(request: JoinRequest) -> Accept:
         leaf.close(linger=0)
@@ -213,7 +212,7 @@ def test_a_request_withdrawn_while_offered_gives_accept_the_reason(world: World)
 
 def test_a_session_dissolved_while_a_request_is_offered_is_told_by_accept(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: leaf.join_leaf(target(root), timeout=BOUND))
 
     def dissolving(request: JoinRequest) -> Accept:
         root.shutdown(c.SD_BOTH)
@@ -236,7 +235,7 @@ def test_a_request_that_has_been_answered_is_not_there_to_be_answered_again(
     root = world.root()
     asked: Any = world.listener() if invited else root
     asker: Any = root if invited else world.leaf()
-    asker.start_join_leaf(asked.local_address)
+    asker.start_join_leaf(target(asked))
     taken = asked.take_request(timeout=BOUND)
     with contextlib.ExitStack() as made:
         if isinstance(first, Accept):
@@ -254,7 +253,7 @@ def test_a_request_that_has_been_answered_is_not_there_to_be_answered_again(
 
 def test_a_blocking_join_is_cancelled_from_another_thread(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address))
+    joined = in_thread(lambda: leaf.join_leaf(target(root)))
     until(lambda: root.statistics()["requests_waiting"] == 1)
     leaf.cancel()
     with pytest.raises(SpiError) as error:
@@ -275,12 +274,12 @@ def test_a_blocking_accept_is_cancelled_from_another_thread(world: World) -> Non
 def test_a_started_join_reports_by_fd_connect(world: World) -> None:
     root, leaf = world.root(), world.leaf()
     news = Indications(leaf)
-    assert leaf.start_join_leaf(root.local_address) is leaf
+    assert leaf.start_join_leaf(target(root)) is leaf
     with pytest.raises(SpiError) as error:
         leaf.join_result()
     assert error.value.code == codes.WSAEALREADY
     with pytest.raises(SpiError) as error:
-        leaf.start_join_leaf(root.local_address)
+        leaf.start_join_leaf(target(root))
     assert error.value.code == codes.WSAEALREADY
     at_root = Indications(root)
     at_root.wait(c.FD_ACCEPT)
@@ -288,13 +287,13 @@ def test_a_started_join_reports_by_fd_connect(world: World) -> None:
     assert news.wait(c.FD_CONNECT).code == 0
     assert leaf.join_result().data == b"hi"
     with pytest.raises(SpiError) as error:
-        leaf.start_join_leaf(root.local_address)
+        leaf.start_join_leaf(target(root))
     assert error.value.code == codes.WSAEISCONN
 
 
 def test_subscribing_late_still_tells_of_a_waiting_request(world: World) -> None:
     root, leaf = world.root(), world.leaf()
-    leaf.start_join_leaf(root.local_address)
+    leaf.start_join_leaf(target(root))
     until(lambda: root.statistics()["requests_waiting"] == 1)
     assert Indications(root).seen[0][1].kind == c.FD_ACCEPT
 
@@ -302,14 +301,14 @@ def test_subscribing_late_still_tells_of_a_waiting_request(world: World) -> None
 def test_closing_the_pending_leg_cancels_the_invitation(world: World) -> None:
     """Clause 74."""
     root, listener = world.root(), world.listener()
-    leg = root.start_join_leaf(listener.local_address)
+    leg = root.start_join_leaf(target(listener))
     with pytest.raises(SpiError) as error:
-        root.start_join_leaf(listener.local_address)
+        root.start_join_leaf(target(listener))
     assert error.value.code == codes.WSAEALREADY
     until(lambda: listener.statistics().get("connections_opened"))
     leg.close()
     until(lambda: root.statistics()["connections"] == 0)
-    second = in_thread(lambda: root.join_leaf(listener.local_address, timeout=BOUND))
+    second = in_thread(lambda: root.join_leaf(target(listener), timeout=BOUND))
     members = []
 
     def accept_one() -> object:
@@ -328,7 +327,7 @@ def test_closing_the_pending_leg_cancels_the_invitation(world: World) -> None:
 def test_an_invitation_that_is_turned_down_says_so(world: World) -> None:
     root, listener = world.root(), world.listener()
     news = Indications(root)
-    joined = in_thread(lambda: root.join_leaf(listener.local_address, timeout=BOUND))
+    joined = in_thread(lambda: root.join_leaf(target(listener), timeout=BOUND))
     with pytest.raises(SpiError):
         listener.accept(lambda request: Reject(b"busy", "no time"), timeout=BOUND)
     with pytest.raises(SpiError, match="no time") as error:
@@ -340,17 +339,17 @@ def test_an_invitation_that_is_turned_down_says_so(world: World) -> None:
 def test_an_invitation_that_nobody_answers_times_out(world: World) -> None:
     root, listener = world.root(), world.listener()
     with pytest.raises(SpiError) as error:
-        root.join_leaf(listener.local_address, timeout=0.1)
+        root.join_leaf(target(listener), timeout=0.1)
     assert error.value.code == codes.WSAETIMEDOUT
 
 
 def test_a_full_backlog_refuses_the_next(world: World) -> None:
     root = world.root(backlog=2)
     for _ in range(2):
-        world.leaf().start_join_leaf(root.local_address)
+        world.leaf().start_join_leaf(target(root))
     until(lambda: root.statistics()["requests_waiting"] == 2)
     with pytest.raises(SpiError, match="too many requests") as error:
-        world.leaf().join_leaf(root.local_address, timeout=BOUND)
+        world.leaf().join_leaf(target(root), timeout=BOUND)
     assert error.value.code == codes.WSAECONNREFUSED
     assert root.statistics()["backlog_full"] == 1
 
@@ -367,9 +366,9 @@ def test_nobody_listening_is_a_refusal_at_once(world: World) -> None:
 
 def test_a_root_cannot_be_invited_nor_a_listener_joined(world: World) -> None:
     with pytest.raises(SpiError, match="cannot be invited"):
-        world.root().join_leaf(world.root().local_address, timeout=BOUND)
+        world.root().join_leaf(target(world.root()), timeout=BOUND)
     with pytest.raises(SpiError, match="waits for invitations"):
-        world.leaf().join_leaf(world.listener().local_address, timeout=BOUND)
+        world.leaf().join_leaf(target(world.listener()), timeout=BOUND)
 
 
 def test_a_leaf_may_be_the_data_root_of_a_c_root_that_is_not(world: World) -> None:
@@ -383,7 +382,7 @@ def test_a_leaf_may_be_the_data_root_of_a_c_root_that_is_not(world: World) -> No
     with pytest.raises(SpiError):
         root.receive_many(timeout=0)
     second = world.leaf(d_root=True)
-    joined = in_thread(lambda: second.join_leaf(root.local_address, timeout=BOUND))
+    joined = in_thread(lambda: second.join_leaf(target(root), timeout=BOUND))
     with pytest.raises(SpiError, match="data root already"):
         root.accept(timeout=BOUND)
     with pytest.raises(SpiError, match="data root already") as error:
@@ -413,7 +412,7 @@ def test_the_second_sixty_percent_reservation_is_refused_with_the_numbers(world:
     qos = Qos(flow, FlowSpec())
     first, _ = world.join(root, qos=qos)
     leaf = world.leaf()
-    joined = in_thread(lambda: leaf.join_leaf(root.local_address, qos=qos, timeout=BOUND))
+    joined = in_thread(lambda: leaf.join_leaf(target(root), qos=qos, timeout=BOUND))
     with pytest.raises(SpiError):
         root.accept(timeout=BOUND)
     with pytest.raises(SpiError, match=r"600000.*600000 of 1000000") as error:
@@ -427,7 +426,7 @@ def test_the_second_sixty_percent_reservation_is_refused_with_the_numbers(world:
 def test_connect_data_over_the_limit_are_refused_before_anything_happens(world: World) -> None:
     root, leaf = world.root(), world.leaf()
     with pytest.raises(SpiError) as error:
-        leaf.join_leaf(root.local_address, caller_data=bytes(65537))
+        leaf.join_leaf(target(root), caller_data=bytes(65537))
     assert error.value.code == codes.WSAEFAULT
     world.join(root, leaf, lambda r: Accept(r.data), caller_data=bytes(65536))
     assert len(leaf.join_result().data) == 65536

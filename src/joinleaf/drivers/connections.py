@@ -20,9 +20,17 @@ from joinleaf.drivers.poller import READ, WRITE
 from joinleaf.spi.codes import spi_error_from_os
 from joinleaf.values import Address
 
-__all__ = ["Connection", "address_of", "let_share", "listen_on", "start_connecting", "tune"]
+__all__ = [
+    "NO_SIGNAL",
+    "Connection",
+    "address_of",
+    "let_share",
+    "listen_on",
+    "start_connecting",
+    "tune",
+]
 
-_NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 """A program that has SIGPIPE at its default, as filters do, must not die of a leaf that left."""
 
 _UNDER_WAY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINPROGRESS, errno.EINTR})
@@ -38,6 +46,8 @@ class Connection:
     Attributes:
         sock: Changes only while a connection is being made.
         places: Where else the peer might be reached, if this attempt fails.
+        accepted: See the argument.
+        reached: TCP stands, whatever is to come before the first byte.
         establishing: Nothing may be sent or received yet; ``establish`` goes on with it.
         want: What the poller watches for, READ or WRITE or both, but for deafness.
         deaf: Not read for now, because the owner or a listener is behind.
@@ -47,12 +57,14 @@ class Connection:
     """
 
     __slots__ = (
+        "accepted",
         "broken",
         "closing",
         "deaf",
         "establishing",
         "half_closed",
         "places",
+        "reached",
         "sock",
         "want",
     )
@@ -60,12 +72,18 @@ class Connection:
     def __init__(self, sock: socket.socket, *, accepted: bool = False) -> None:
         self.sock = sock
         self.places: Places = []
+        self.accepted = accepted
+        self.reached = accepted
         self.establishing = not accepted
         self.want = READ if accepted else WRITE
         self.deaf = False
         self.broken = 0
         self.half_closed = False
         self.closing = False
+
+    def like(self, sock: socket.socket) -> Connection:
+        """Another attempt at the same peer."""
+        return Connection(sock)
 
     def fileno(self) -> int:
         """The descriptor to poll; -1 once closed."""
@@ -87,6 +105,7 @@ class Connection:
                 number = errno.ECONNREFUSED
         if number:
             raise OSError(number, os.strerror(number))
+        self.reached = True
         self.establishing = False
         return 0
 
@@ -107,9 +126,9 @@ class Connection:
         sock = self.sock
         try:
             if len(head) == 1:
-                counts.extend(map(sock.send, head, (_NO_SIGNAL,)))
+                counts.extend(map(sock.send, head, (NO_SIGNAL,)))
             else:
-                counts.extend(map(sock.sendmsg, (head,), ((),), (_NO_SIGNAL,)))
+                counts.extend(map(sock.sendmsg, (head,), ((),), (NO_SIGNAL,)))
             outbox.sent(counts[0])
         except KeyboardInterrupt:
             if counts and outbox.sent_bytes == before:

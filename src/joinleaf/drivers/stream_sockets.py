@@ -22,6 +22,8 @@ from joinleaf.drivers.poller import READ, new_poller
 from joinleaf.drivers.reactor import Reactor, reactor_in_use
 from joinleaf.drivers.readership import Readership
 from joinleaf.drivers.session_clock import SessionClock
+from joinleaf.drivers.sides import PlainSide, SecureConnection, Side
+from joinleaf.drivers.tls_errors import TlsError
 from joinleaf.drivers.waiting import Waiter
 from joinleaf.spi.codes import code_of_errno
 from joinleaf.values import Address
@@ -37,6 +39,7 @@ class StreamSockets(ABC):
     Args:
         session: The core it runs.
         dispatch: Called under the lock with outputs; returns callbacks to make without it.
+        side: Makes connections of sockets, encrypted ones or not; None: they are not.
 
     Attributes:
         lock: Guards the session and everything of the endpoints that share this driver.
@@ -45,8 +48,14 @@ class StreamSockets(ABC):
         closed: Everything has been given back.
     """
 
-    def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Callable[[Iterable[Output]], Callbacks],
+        side: Side | None = None,
+    ) -> None:
         self.session = session
+        self._side = side or PlainSide()
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.waiter = Waiter()
@@ -134,17 +143,31 @@ class StreamSockets(ABC):
         assert listener is not None
         fresh: list[int] = []
         for sock, peer in listener.accept():
+            now = time.monotonic_ns()
             key = self.new_key()
             fresh.append(key)
-            self._attach(key, Connection(sock, accepted=True))
-            local = address_of(sock.getsockname())
-            self.session.connection_opened(key, peer, local, time.monotonic_ns())
+            connection = self._side.accepted(sock, peer, heard=self.session.hears(peer, now))
+            self._attach(key, connection)
+            self.session.connection_opened(key, peer, address_of(sock.getsockname()), now)
         self._clock.schedule(fresh)
 
-    def connect(self, key: int, places: Places, local: socket.socket | None) -> None:
-        """Start connecting to the first place that works; the session already has the leg."""
+    def connect(
+        self,
+        key: int,
+        places: Places,
+        local: socket.socket | None,
+        make: Callable[[socket.socket], Connection] = Connection,
+    ) -> None:
+        """Start connecting to the first place that works; the session already has the leg.
+
+        Args:
+            key: The leg's.
+            places: Where the peer may be.
+            local: A bound socket to use.
+            make: What is made of the socket.
+        """
         with self.lock:
-            self._try_connect(key, places, local)
+            self._try_connect(key, places, make, local)
             self._clock.schedule((key,))
             self._readers.watch()
 
@@ -152,6 +175,7 @@ class StreamSockets(ABC):
         self,
         key: int,
         places: Places,
+        make: Callable[[socket.socket], Connection],
         local: socket.socket | None = None,
         failure: OSError | None = None,
     ) -> None:
@@ -160,7 +184,7 @@ class StreamSockets(ABC):
         except OSError as error:
             self._connect_failed(key, error)
             return
-        connection = Connection(sock)
+        connection = make(sock)
         connection.places = places
         self._attach(key, connection)
 
@@ -176,17 +200,44 @@ class StreamSockets(ABC):
 
     def _establish(self, key: int, connection: Connection) -> None:
         """Go on with a connection over which nothing may be sent yet."""
+        reached = connection.reached
         try:
             what = connection.establish()
         except OSError as error:
-            self._detach(connection)
-            connection.close()
-            self._try_connect(key, connection.places, failure=error)
+            self._not_established(key, connection, error)
             return
+        now = time.monotonic_ns()
         self._want(connection, what or READ)
+        if what and connection.reached and not reached:
+            self.session.reached(key, now)
         if not what:
-            self.session.connected(key, time.monotonic_ns())
-            self._clock.schedule((key,))  # an asker has to show that it lives, while it waits
+            if isinstance(connection, SecureConnection):
+                self.session.secured(key, now, connection.identity, connection.gate)
+            else:
+                self.session.connected(key, now)
+            self._established(key)
+        self._clock.schedule((key,))  # an asker has to show that it lives, while it waits
+
+    def _not_established(self, key: int, connection: Connection, error: OSError) -> None:
+        if connection.reached:  # somebody is there, and another place would be somebody else
+            self._lost(key, error)
+            return
+        self._detach(connection)
+        connection.close()
+        self._try_connect(key, connection.places, connection.like, failure=error)
+
+    @abstractmethod
+    def _established(self, key: int) -> None:
+        """The first byte may be moved; what has come with the last of a handshake is there now."""
+
+    def _lost(self, key: int, error: OSError) -> None:
+        """The leg's connection has failed."""
+        code = code_of_errno(error.errno or 0)
+        now = time.monotonic_ns()
+        if isinstance(error, TlsError):
+            self.session.lost(key, now, code=code, message=error.message, hint=error.hint)
+        else:
+            self.session.lost(key, now, code=code, message=str(error))
 
     def _attach(self, key: int, connection: Connection) -> None:
         self._connections[key] = connection

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from joinleaf.core.association import Association
 from joinleaf.core.leg import LegState
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import Arrived, Drop, Leg, Output, Session
@@ -23,6 +22,7 @@ from joinleaf.drivers.connections import Connection
 from joinleaf.drivers.group_link import GroupLink, LinkClock
 from joinleaf.drivers.poller import READ, WRITE
 from joinleaf.drivers.seldom import SELDOM_S, Seldom
+from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_sockets import Callbacks, StreamSockets
 from joinleaf.spi.codes import WSAECONNABORTED, code_of_errno
 
@@ -49,6 +49,10 @@ READ_ON_BYTES: Final = 16 << 20
 """How much more than the queue may be taken up from members whose reports the stream waits for:
 what they, and the kernels on the way, may hold in front of a report."""
 
+HANDSHAKE_BUDGET: Final = 32
+"""Steps of handshakes per turn: one of TLS takes up to a millisecond, and members are not to wait
+for a flood of them. The others are due in the next turn."""
+
 FLUSH_S: Final = 1.0
 """A connection to be closed once what is queued has been sent is given this long for it."""
 
@@ -72,8 +76,13 @@ class StreamTraffic(StreamSockets):
         paused: No member is read, because one that must hear it all is behind.
     """
 
-    def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
-        super().__init__(session, dispatch)
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Callable[[Iterable[Output]], Callbacks],
+        side: Side | None = None,
+    ) -> None:
+        super().__init__(session, dispatch, side)
         self.finishing = False
         self.paused = False
         self._hold_all = False  # no member is read: the owner's queue of received messages is full
@@ -85,6 +94,7 @@ class StreamTraffic(StreamSockets):
         self._starved: dict[object, tuple[Sequence[int], Callable[[], Callbacks]]] = {}
         self._unarmed: dict[int, None] = {}
         self._turn_bytes = 0
+        self._turn_handshakes = 0
         self._link: GroupLink | None = None
         self._link_clock: LinkClock | None = None
 
@@ -425,11 +435,12 @@ class StreamTraffic(StreamSockets):
                 self._arm(connection)
         self._unarmed.clear()
 
-    def _lost(self, key: int, association: Association, error: OSError) -> None:
-        association.outbox.clear()
-        self.session.lost(
-            key, time.monotonic_ns(), code=code_of_errno(error.errno or 0), message=str(error)
-        )
+    def _lost(self, key: int, error: OSError) -> None:
+        self.session.legs[key].association.outbox.clear()
+        super()._lost(key, error)
+
+    def _established(self, key: int) -> None:
+        self.read(key)
 
     # Receiving
 
@@ -445,7 +456,7 @@ class StreamTraffic(StreamSockets):
         except BlockingIOError:
             return False
         except OSError as error:
-            self._lost(key, leg.association, error)
+            self._lost(key, error)
             return True
         except KeyboardInterrupt:
             if counts:
@@ -470,7 +481,7 @@ class StreamTraffic(StreamSockets):
 
     def _turn(self) -> None:
         """Everything that is ready now, once. Under the lock."""
-        self._turn_bytes = 0
+        self._turn_bytes = self._turn_handshakes = 0
         for fd, what in self._poller.poll(0):
             if (key := self._keys.get(fd)) is not None:
                 self._turn_of(key, self._connections[key], what)
@@ -479,7 +490,9 @@ class StreamTraffic(StreamSockets):
 
     def _turn_of(self, key: int, connection: Connection, what: int) -> None:
         if connection.establishing:
-            self._establish(key, connection)
+            if self._turn_handshakes < HANDSHAKE_BUDGET:
+                self._turn_handshakes += 1
+                self._establish(key, connection)
             return
         if what & WRITE:
             self.flush(key)

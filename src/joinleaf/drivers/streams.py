@@ -19,6 +19,7 @@ from joinleaf.core.session import Arrived, Output, Session
 from joinleaf.drivers.allocator import keep_long_blocks
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.group_link import GroupLink
+from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_sockets import Callbacks
 from joinleaf.drivers.stream_traffic import StreamTraffic
 from joinleaf.errors import SpiError
@@ -39,8 +40,13 @@ class StreamDriver(StreamTraffic):
         cancellations: How often the blocking calls of a moment have been cancelled.
     """
 
-    def __init__(self, session: Session, dispatch: Callable[[Iterable[Output]], Callbacks]) -> None:
-        super().__init__(session, dispatch)
+    def __init__(
+        self,
+        session: Session,
+        dispatch: Callable[[Iterable[Output]], Callbacks],
+        side: Side | None = None,
+    ) -> None:
+        super().__init__(session, dispatch, side)
         keep_long_blocks()
         self.cancellations = 0
         self._link_reads = 0

@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -28,6 +28,9 @@ from joinleaf.spi.constants import JL_BOTH, JL_RECEIVER_ONLY, JL_SENDER_ONLY
 from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.qos import Qos
 from joinleaf.values import Address, SessionAddress
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "DEFER",
@@ -48,9 +51,11 @@ __all__ = [
     "Provider",
     "Reject",
     "Roles",
+    "SecuredEndpoint",
     "Settings",
     "SlowPolicy",
     "TakenRequest",
+    "Trust",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -124,6 +129,29 @@ class SlowPolicy(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Certificates, for carriers that encrypt. Paths are of PEM files; ``""``: none.
+
+    Attributes:
+        cert: What this end shows, with those that vouch for it.
+        key: Its private key; ``""``: it is in the same file.
+        ca: Authorities whose certificates are taken. A root that has them asks every leaf for one.
+        context: Instead of all three, a context of the user's own.
+    """
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    context: ssl.SSLContext | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.key and not self.cert:
+            raise ValueError("key= is the private key of cert=, which is missing")
+        if self.context is not None and (self.cert or self.ca):
+            raise ValueError("ssl_context= has its own certificates: leave cert=, key=, ca= out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What an endpoint is opened with. A provider ignores what has no meaning for it.
 
@@ -145,6 +173,8 @@ class Settings:
         capacity: Bytes per second that reservations may add up to; None: unlimited.
         name: What this member calls itself towards others; unverified.
         incarnation: Identity of this start of this member; 16 random bytes if empty.
+        trust: Certificates, where the carrier encrypts; None: a session key, or the system's
+            authorities.
     """
 
     interface: str | int | None = None
@@ -162,6 +192,7 @@ class Settings:
     capacity: int | None = None
     name: str = ""
     incarnation: bytes = b""
+    trust: Trust | None = None
 
     def __post_init__(self) -> None:
         for ok, text in (
@@ -522,6 +553,21 @@ class DatagramEndpoint(Protocol):
         self, address: Address, messages: Sequence[Buffer], *, timeout: float | None = None
     ) -> None:
         """WSPSendTo past the session: WSAEAFNOSUPPORT, WSAEADDRNOTAVAIL, else as a send."""
+        ...
+
+
+@runtime_checkable
+class SecuredEndpoint(Protocol):
+    """What an endpoint of a carrier that encrypts offers beside ``Endpoint``."""
+
+    @property
+    def session_key(self) -> str:
+        """Text of the key that whoever connects here must have; ``""`` if none is asked for."""
+        ...
+
+    @property
+    def peer_identity(self) -> str:
+        """Who the one peer is, as far as verified; ``""`` if it is not, or there is none."""
         ...
 
 

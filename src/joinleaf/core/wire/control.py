@@ -226,6 +226,7 @@ class RosterRow(msgspec.Struct, frozen=True, omit_defaults=True):
     left: _ShortText = ""
     left_ms: _U63 = 0
     carrier: _ShortText = ""
+    identity: _ShortText = ""
 
 
 class Roster(msgspec.Struct, frozen=True):

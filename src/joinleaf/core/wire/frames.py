@@ -104,6 +104,8 @@ _BOUNDS: Final = {
     int(Kind.KEY): 256,
     int(Kind.UNIT_REPAIR): 66_000,  # one unit
     int(Kind.GATE): 66_000,  # 5,000 leaves
+    int(Kind.CHALLENGE): 64,
+    int(Kind.PROOF): 64,
 }
 """Longest body of each kind but DATA that a reader takes."""
 

@@ -1,4 +1,4 @@
-"""``jl://``: rooted sessions over TCP, one connection per leg.
+"""``jl://`` and ``jls://``: rooted sessions over TCP or TLS, one connection per leg.
 
 The provider binds the two sides of ``core/session.py`` to ``drivers/streams.py``. Three kinds of
 endpoint:
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
+from joinleaf.drivers.sides import PlainSide, Side
+from joinleaf.drivers.tls_side import TlsSide, parse_key
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._group import LEG, group_of
 from joinleaf.providers.rooted._leaf import LeafEndpoint
@@ -27,7 +29,14 @@ from joinleaf.spi.protocol_info import ProtocolInfo, accepts_roles
 from joinleaf.spi.provider import Endpoint, Roles, Settings
 from joinleaf.values import SessionAddress
 
-__all__ = ["LeafEndpoint", "LegEndpoint", "RootEndpoint", "RootedProvider", "query_roster"]
+__all__ = [
+    "LeafEndpoint",
+    "LegEndpoint",
+    "RootEndpoint",
+    "RootedProvider",
+    "SecuredProvider",
+    "query_roster",
+]
 
 _ROOTED_FLAGS: Final = (
     c.XP1_GUARANTEED_DELIVERY
@@ -40,16 +49,15 @@ _ROOTED_FLAGS: Final = (
     | c.XP1_MULTIPOINT_CONTROL_PLANE
     | c.XP1_QOS_SUPPORTED
 )
-_ID: Final = uuid.uuid5(uuid.NAMESPACE_URL, "joinleaf:jl")
 _OPTIONS: Final = frozenset({"data", "plane"})
 
 
-def _entry(name: str, flags: int, family: int, size: int) -> ProtocolInfo:
+def _entry(scheme: str, name: str, flags: int, family: int, size: int) -> ProtocolInfo:
     return ProtocolInfo(
         service_flags=flags,
         name=name,
         provider_flags=c.PFL_MULTIPLE_PROTO_ENTRIES,
-        provider_id=_ID,
+        provider_id=uuid.uuid5(uuid.NAMESPACE_URL, f"joinleaf:{scheme}"),
         address_family=family,
         max_sockaddr=size,
         min_sockaddr=size,
@@ -60,22 +68,26 @@ def _entry(name: str, flags: int, family: int, size: int) -> ProtocolInfo:
 
 _IN, _IN6 = (c.AF_INET, 16), (c.AF_INET6, 28)
 _ROOTED: Final = _ROOTED_FLAGS | c.XP1_MULTIPOINT_DATA_PLANE
-_ENTRIES: Final = (
-    _entry("joinleaf rooted session, rooted data [TCP/IP]", _ROOTED, *_IN),
-    _entry("joinleaf rooted session, rooted data [TCP/IPv6]", _ROOTED, *_IN6),
-    _entry("joinleaf rooted session, nonrooted data [TCP/IP]", _ROOTED_FLAGS, *_IN),
-    _entry("joinleaf rooted session, nonrooted data [TCP/IPv6]", _ROOTED_FLAGS, *_IN6),
-)
+
+
+def _entries(scheme: str, carrier: str) -> tuple[ProtocolInfo, ...]:
+    return tuple(
+        _entry(scheme, f"joinleaf rooted session, {data} data [{carrier}/{network}]", flags, *sizes)
+        for data, flags in (("rooted", _ROOTED), ("nonrooted", _ROOTED_FLAGS))
+        for network, sizes in (("IP", _IN), ("IPv6", _IN6))
+    )
 
 
 class RootedProvider:
     """The ``jl`` entries of the catalogue."""
 
     scheme = "jl"
+    secures = False  # whether it takes keys and certificates
+    _entries: ClassVar[Sequence[ProtocolInfo]] = _entries("jl", "TCP")
 
     def protocols(self) -> Sequence[ProtocolInfo]:
         """Four entries: rooted and nonrooted data, IPv4 and IPv6."""
-        return _ENTRIES
+        return self._entries
 
     def select(self, address: SessionAddress) -> ProtocolInfo:
         """The entry for ``jl://host:port[?plane=rooted|nonrooted][&data=group:port|leg]``.
@@ -83,15 +95,23 @@ class RootedProvider:
         ``data`` at the root names the group that carries the messages; a leaf is told of it, and
         may decline with ``leg``.
         """
+        if address.key and not self.secures:
+            raise ValueError(f"{address} takes no key, as nothing is encrypted: write jls://")
         if unknown := set(address.options) - _OPTIONS:
-            raise ValueError(f"{address}: option {sorted(unknown)[0]!r} is not known to jl://")
+            raise ValueError(
+                f"{address}: option {sorted(unknown)[0]!r} is not known to {self.scheme}://"
+            )
         plane = address.options.get("plane", "rooted")
         if plane not in ("rooted", "nonrooted"):
             raise ValueError(f"{address}: plane is rooted or nonrooted, not {plane!r}")
-        group_of(address)
+        if group_of(address) is not None and self.secures:
+            raise ValueError(
+                f"{address}: a multicast stream is not sealed yet: leave data= out, and the legs "
+                "carry everything, encrypted"
+            )
         ip = address.address.ip
         version6 = ip is not None and ip.version == 6
-        return _ENTRIES[(2 if plane == "nonrooted" else 0) + version6]
+        return self._entries[(2 if plane == "nonrooted" else 0) + version6]
 
     def open(
         self,
@@ -112,9 +132,46 @@ class RootedProvider:
             raise SpiError(WSAEINVAL, f"{info.name} does not offer these roles", call="open")
         settings = settings or Settings()
         try:
+            side = self._side(roles, settings, address.key if address is not None else "")
             if roles.c_root:
-                return RootEndpoint(info, roles, settings, group_of(address) if address else None)
+                group = group_of(address) if address else None
+                return RootEndpoint(info, roles, settings, side, group=group)
             declines = address is not None and address.options.get("data") == LEG
-            return LeafEndpoint(info, roles, settings, hears_groups=not declines)
+            return LeafEndpoint(info, roles, settings, side, hears_groups=not declines)
         except OSError as error:
             raise spi_error_from_os(error, call="open") from error
+
+    def _side(self, roles: Roles, settings: Settings, key: str) -> Side:
+        """What makes connections. SpiError if keys or certificates are unusable."""
+        if settings.trust is not None:
+            # Ignoring them would send in the clear what somebody wanted to have encrypted.
+            raise SpiError(
+                WSAEINVAL, "certificates are of no use in cleartext", call="open", hint=_WRITE_JLS
+            )
+        return PlainSide()
+
+
+class SecuredProvider(RootedProvider):
+    """The ``jls`` entries: the same over TLS, with a session key or certificates."""
+
+    scheme = "jls"
+    secures = True
+    _entries = _entries("jls", "TLS/TCP")
+
+    def _side(self, roles: Roles, settings: Settings, key: str) -> Side:
+        if roles.c_root and key:
+            raise SpiError(
+                WSAEINVAL,
+                "a root makes its session key itself, anew each time it starts",
+                call="open",
+                hint="Leave the key out of its address",
+            )
+        if key:
+            parse_key(key)  # told now rather than when the network has been asked
+        side = TlsSide(settings.trust, key)
+        if roles.c_root:
+            side.listen()  # what cannot be loaded is told before an address is taken
+        return side
+
+
+_WRITE_JLS: Final = "Write jls:// for an encrypted session"

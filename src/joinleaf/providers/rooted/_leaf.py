@@ -25,6 +25,7 @@ from joinleaf.core.wire.control import MAX_CONNECT_DATA, GroupFacts
 from joinleaf.core.wire.data import PackedBatch
 from joinleaf.drivers.connections import address_of, listen_on
 from joinleaf.drivers.names import resolve
+from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_traffic import new_scratch
 from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
@@ -37,7 +38,7 @@ from joinleaf.providers.rooted._base import (
     total_bytes,
 )
 from joinleaf.providers.rooted._group import hear_group
-from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments
+from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments, plain
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEINVAL,
@@ -73,6 +74,7 @@ class LeafEndpoint(ListeningEndpoint):
         info: ProtocolInfo,
         roles: Roles,
         settings: Settings,
+        side: Side | None = None,
         *,
         hears_groups: bool = True,
     ) -> None:
@@ -83,7 +85,8 @@ class LeafEndpoint(ListeningEndpoint):
             d_root=roles.d_root,
             scratch=new_scratch(),
         )
-        super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
+        driver = StreamDriver(self._session, self._dispatch, side)
+        super().__init__(info, roles, settings, driver, side)
         self._machine = LeafMachine()
         self._peer: Address | None = None
         self._key = 0
@@ -100,6 +103,12 @@ class LeafEndpoint(ListeningEndpoint):
         if self._peer is None or self._machine.state not in (LeafState.JOINED, LeafState.BROKEN):
             raise SpiError(WSAENOTCONN, "not joined", call="peer_address")
         return self._peer
+
+    @property
+    def peer_identity(self) -> str:
+        """Whom the root has shown that it is; ``""`` before the join, or in cleartext."""
+        leg = self._session.legs.get(self._key)
+        return leg.association.identity if leg is not None else ""
 
     # Joining
 
@@ -124,6 +133,7 @@ class LeafEndpoint(ListeningEndpoint):
         """WSPJoinLeaf on a nonblocking c_leaf: ask the root."""
         self._check_may_join()
         check_join_arguments(address, caller_data, self._info)
+        make, address = self._side.connecting(address), plain(address)
         places = resolve(address)
 
         def start() -> None:
@@ -144,7 +154,7 @@ class LeafEndpoint(ListeningEndpoint):
             self._outcome = None
             self._peer = address
             local, self._sock = self._sock, None
-            self._driver.connect(key, places, local)
+            self._driver.connect(key, places, local, make)
             self._local = self._driver.local_address(key) or self._local
 
         self._driver.run(start)
@@ -190,6 +200,7 @@ class LeafEndpoint(ListeningEndpoint):
             if backlog is not None:
                 self._session.backlog = max(1, backlog)
             assert self._sock is not None
+            self._side.listen()
             self._driver.listen(self._sock, self._session.backlog)
         self._drop_excess()
 
@@ -211,7 +222,7 @@ class LeafEndpoint(ListeningEndpoint):
     def _make_member(self, key: int) -> LeafEndpoint:
         """Move the leg from this listener to an endpoint of its own."""
         member = LeafEndpoint(
-            self._info, self._roles, self._settings, hears_groups=self._hears_groups
+            self._info, self._roles, self._settings, self._side, hears_groups=self._hears_groups
         )
         leg = self._session.legs[key]
         with member._driver.lock:
@@ -272,6 +283,7 @@ class LeafEndpoint(ListeningEndpoint):
             failure.code,
             failure.message,
             call="join_leaf",
+            hint=failure.hint,
             # A host where nobody listens answers with the same number; only a root refuses.
             reason=EndReason.REFUSED if failure.refused else "",
             data=failure.data,

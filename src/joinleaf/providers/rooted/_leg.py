@@ -75,6 +75,20 @@ class LegEndpoint(EndpointBase):
         leg = root._session.legs[key]
         self._peer = leg.association.peer
         self._name = request.name if request is not None else ""
+        self._identity = request.identity if request is not None else ""
+
+    @property
+    def session_key(self) -> str:
+        """Nobody connects to a leg."""
+        return ""
+
+    @property
+    def peer_identity(self) -> str:
+        """Who the leaf is, as far as verified."""
+        leg = self._root._session.legs.get(self.key)
+        if leg is not None:
+            self._identity = leg.association.identity
+        return self._identity
 
     @property
     def is_active(self) -> bool:
@@ -148,6 +162,7 @@ class LegEndpoint(EndpointBase):
             dropped=self._root._session.dropped(self.key),
             carrier=str(self.carrier),
             left=left,
+            identity=self.peer_identity,
             left_ms=time.time_ns() // 1_000_000 if left else 0,
         )
 

@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 from joinleaf.core.leg import LegState
 from joinleaf.core.session import Crowded, Output
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
+from joinleaf.drivers.sides import PlainSide, Side
 from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._base import (
@@ -51,9 +52,9 @@ from joinleaf.spi.provider import (
     Settings,
     TakenRequest,
 )
-from joinleaf.values import Address
+from joinleaf.values import Address, KeyedAddress
 
-__all__ = ["ListeningEndpoint", "check_join_arguments"]
+__all__ = ["ListeningEndpoint", "check_join_arguments", "plain"]
 
 _log: Final = logging.getLogger("joinleaf")
 
@@ -78,19 +79,40 @@ def check_join_arguments(address: Address, caller_data: bytes, info: ProtocolInf
         )
 
 
+def plain(address: Address) -> Address:
+    """The address without a session key, to be kept and shown."""
+    return address.plain if isinstance(address, KeyedAddress) else address
+
+
 class ListeningEndpoint(EndpointBase):
     """An endpoint with a queue of join requests, and with at most one join of its own pending."""
 
     _called: ClassVar[str]  # what an asker reads that it is
 
     def __init__(
-        self, info: ProtocolInfo, roles: Roles, settings: Settings, driver: StreamDriver
+        self,
+        info: ProtocolInfo,
+        roles: Roles,
+        settings: Settings,
+        driver: StreamDriver,
+        side: Side | None = None,
     ) -> None:
         super().__init__(info, roles, settings, driver)
+        self._side = side or PlainSide()
         self._sock: socket.socket | None = None
         self._local: Address | None = None
         self._deciding: dict[int, EndReason | None] = {}  # taken requests, and why one is gone
         self._outcome: Joined | SpiError | None = None
+
+    @property
+    def session_key(self) -> str:
+        """What whoever connects here must have; ``""`` before it listens, or if nothing."""
+        return self._side.key_text
+
+    @property
+    def peer_identity(self) -> str:
+        """There is no single peer."""
+        return ""
 
     @property
     def local_address(self) -> Address:

@@ -28,6 +28,7 @@ from joinleaf.core.wire.data import PackedBatch
 from joinleaf.core.wire.frames import MAX_CONTROL_BODY
 from joinleaf.drivers.connections import address_of, listen_on
 from joinleaf.drivers.names import resolve
+from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_traffic import new_scratch
 from joinleaf.drivers.streams import StreamDriver
 from joinleaf.errors import SpiError
@@ -39,7 +40,7 @@ from joinleaf.providers.rooted._base import (
 )
 from joinleaf.providers.rooted._group import open_group
 from joinleaf.providers.rooted._leg import LegEndpoint
-from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments
+from joinleaf.providers.rooted._listening import ListeningEndpoint, check_join_arguments, plain
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAECONNRESET,
@@ -81,6 +82,8 @@ class RootEndpoint(ListeningEndpoint):
         info: ProtocolInfo,
         roles: Roles,
         settings: Settings,
+        side: Side | None = None,
+        *,
         group: Address | None = None,
     ) -> None:
         self._group = group
@@ -92,7 +95,8 @@ class RootEndpoint(ListeningEndpoint):
             d_root=roles.d_root,
             scratch=new_scratch(),
         )
-        super().__init__(info, roles, settings, StreamDriver(self._session, self._dispatch))
+        driver = StreamDriver(self._session, self._dispatch, side)
+        super().__init__(info, roles, settings, driver, side)
         self._machine = RootMachine()
         self._listening = False
         self._legs: dict[int, LegEndpoint] = {}
@@ -143,6 +147,7 @@ class RootEndpoint(ListeningEndpoint):
             self._machine.handle(RootInput.LISTEN, call="listen")
             if backlog is not None:
                 self._session.backlog = max(1, backlog)
+            self._side.listen()
             self._driver.listen(self._sock, self._session.backlog)
             self._listening = True
         self._drop_excess()
@@ -178,6 +183,7 @@ class RootEndpoint(ListeningEndpoint):
         """WSPJoinLeaf on a nonblocking c_root: invite one leaf."""
         self._check_may_invite()
         check_join_arguments(address, caller_data, self._info)
+        make, address = self._side.connecting(address), plain(address)
         places = resolve(address)
 
         def start() -> LegEndpoint:
@@ -201,7 +207,7 @@ class RootEndpoint(ListeningEndpoint):
             self._machine.handle(RootInput.INVITE, call="join_leaf")
             leg = self._legs[key] = self._pending = LegEndpoint(self, key, None)
             self._outcome = None
-            self._driver.connect(key, places, None)
+            self._driver.connect(key, places, None, make)
             return leg
 
         return self._driver.run(start)
@@ -259,6 +265,7 @@ class RootEndpoint(ListeningEndpoint):
             failure.code,
             failure.message,
             call="join_leaf",
+            hint=failure.hint,
             reason=EndReason.REFUSED,
             data=failure.data,
         )
