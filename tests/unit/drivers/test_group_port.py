@@ -150,6 +150,17 @@ def test_trains_of_changing_segment_sizes_are_cut_as_asked(
         assert hear(receiver, 5) == [(b"short", 5)]
 
 
+@needs_trains
+def test_a_single_datagram_after_a_train_of_shorter_ones_stays_whole(
+    sender: GroupSender, receiver: GroupReceiver
+) -> None:
+    assert sender.send(os.urandom(3 * 340), 340)
+    hear(receiver, 3 * 340)
+    data = os.urandom(1452)
+    assert sender.send(data, 1452)
+    assert hear(receiver, len(data)) == [(data, len(data))]
+
+
 def test_without_segmentation_each_segment_is_a_datagram(
     group: Address, receiver: GroupReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

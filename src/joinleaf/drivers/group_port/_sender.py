@@ -181,12 +181,13 @@ class GroupSender:
         """
         if self._rest and not self._send_rest():
             return False
-        if len(buffer) > segment:
-            if not self._trains:
-                return self._send_singly(buffer, segment)
-            if segment != self._cut:
-                offload.set_segment(self._sock, segment)
-                self._cut = segment
+        size = len(buffer)
+        if size > segment and not self._trains:
+            return self._send_singly(buffer, segment)
+        # One datagram too: the kernel would cut it where it cut the shorter ones before it.
+        if segment != self._cut and (size > segment or size > self._cut > 0):
+            offload.set_segment(self._sock, segment)
+            self._cut = segment
         try:
             self._sock.send(buffer)
         except OSError as error:
