@@ -7,8 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar, overload
 
+from joinleaf.errors import SpiError
+from joinleaf.messages import both_directions
+from joinleaf.spi import constants as c
+from joinleaf.spi.codes import WSAEOPNOTSUPP, session_error
 from joinleaf.spi.provider import Endpoint, JoinRequest, JoinRole
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["Leaves", "MemberView"]
@@ -52,6 +56,23 @@ class MemberView:
     def qos(self) -> Qos | None:
         """The flow specifications agreed with it."""
         return self._endpoint.qos
+
+    def set_qos(self, qos: FlowSpec | Qos) -> None:
+        """Agree on other flow specifications with this leaf, which is told; does not wait.
+
+        Args:
+            qos: As whoever asked for the join sees the directions; one FlowSpec stands for every
+                direction the leaf's role has.
+
+        Raises:
+            AdmissionRefusedError: They do not fit the capacity; the text has the numbers, and what
+                was agreed before holds.
+            SessionClosedError, SessionBrokenError: The leaf is gone.
+        """
+        try:
+            self._endpoint.ioctl(c.SIO_SET_QOS, both_directions(qos, self.role))
+        except SpiError as error:
+            raise session_error(error, joining=error.code == WSAEOPNOTSUPP) from error
 
     @property
     def lag(self) -> int:

@@ -225,9 +225,17 @@ class LeafRefused:
 
 @dataclass(frozen=True, slots=True)
 class QosChanged:
-    """The agreed flow specifications changed."""
+    """The agreed flow specifications changed, or a wish for others was refused.
+
+    Attributes:
+        qos: What holds now; None: nothing is agreed.
+        leaf: At a root, with which leaf.
+        refused: This member's wish did not fit; what was agreed before holds.
+    """
 
     qos: Qos | None
+    leaf: LeafView | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

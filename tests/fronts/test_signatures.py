@@ -25,7 +25,7 @@ TWINS: Final = {
 }
 """Only asyncio has ``__anext__``: there a session is its own iterator."""
 
-PLAIN: Final = frozenset({"stats", "fileno", "membership_events"})
+PLAIN: Final = frozenset({"stats", "fileno", "membership_events", "set_qos"})
 """Methods that never wait."""
 
 

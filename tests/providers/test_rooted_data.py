@@ -464,7 +464,7 @@ def test_a_send_that_cannot_conform_in_its_time_is_not_sent(world: World) -> Non
     root = world.root()
     root.ioctl(c.SIO_SET_QOS, Qos(FlowSpec(token_rate=100_000, token_bucket_size=1000), FlowSpec()))
     leaf, _ = world.join(root)
-    root.send_many([bytes(50_000)])
+    root.send_many([bytes(50_000)], timeout=0.01)
     with pytest.raises(SpiError) as error:
         root.send_many([b"too soon"], timeout=0.01)
     assert error.value.code == codes.WSAETIMEDOUT

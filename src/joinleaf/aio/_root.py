@@ -18,7 +18,7 @@ from joinleaf.drivers.loop import LoopReactor
 from joinleaf.drivers.names import looked_up
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
 from joinleaf.members import Leaves, MemberView
-from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused, both_directions
+from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused, QosChanged, both_directions
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEALREADY, WSAENOTCONN, session_error
 from joinleaf.spi.provider import (
@@ -387,9 +387,12 @@ class Root(Session):
                 self._door.ask()
             elif event.kind == c.FD_CONNECT:
                 self._invited.ring()
-            super()._indicated(endpoint, event)
+            if event.kind != c.FD_QOS:  # the leg it is about tells
+                super()._indicated(endpoint, event)
             return
         leaf = self._legs.get(endpoint)
+        if event.kind == c.FD_QOS:
+            self._tell(QosChanged(endpoint.qos, leaf))
         if leaf is not None:
             leaf._channel.indicated(event.kind)
         if event.kind == c.FD_CLOSE:

@@ -166,9 +166,15 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class QosAgreed:
-    """The agreed flow specifications changed."""
+    """A root says what holds now; a leaf, what it wishes to.
 
-    qos: Qos
+    Attributes:
+        qos: The flow specifications; None: none are agreed.
+        refused: Why a wish was refused; ``""``: it was not.
+    """
+
+    qos: Qos | None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,7 +553,8 @@ class Association:
             name = decode(Name, frame.body)
             return [Named(name.leaf, name.address())]
         if frame.kind == Kind.QOS:
-            return [QosAgreed(decode(QosBody, frame.body).qos())]
+            body = decode(QosBody, frame.body)
+            return [QosAgreed(body.qos() if body.stated else None, body.refused)]
         raise RemoteProtocolError(f"frame {frame.kind} from a member")
 
     def _requested(self, request: Request, kind: int) -> list[Event]:

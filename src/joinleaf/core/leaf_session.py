@@ -9,6 +9,7 @@ from joinleaf.core.association import (
     Gap,
     GroupWord,
     Named,
+    QosAgreed,
 )
 from joinleaf.core.data_plane import Member
 from joinleaf.core.keys.group import LeafKeys
@@ -24,6 +25,7 @@ from joinleaf.core.session import (
     QosChanged,
     Session,
     bounded,
+    longest,
 )
 from joinleaf.core.wire.control import (
     VERSION,
@@ -33,6 +35,7 @@ from joinleaf.core.wire.control import (
     Request,
     SessionFacts,
     decode,
+    encode,
 )
 from joinleaf.core.wire.data import MAX_FRAME_OVERHEAD, PackedBatch, messages_of, pack, unpack
 from joinleaf.core.wire.frames import (
@@ -41,6 +44,7 @@ from joinleaf.core.wire.frames import (
     MAX_CONTROL_BODY,
     SIDE,
     Kind,
+    control_frame,
 )
 from joinleaf.core.wire.reports import decode_start, decode_unit
 from joinleaf.core.wire.unit_frames import UnitFrame
@@ -52,7 +56,7 @@ from joinleaf.spi.provider import (
     JoinRole,
     Settings,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["LeafSession"]
@@ -138,9 +142,26 @@ class LeafSession(Session):
     def _unwanted(self, request: Request) -> str:
         return "" if request.facts else "this is a leaf that waits for invitations, not a root"
 
-    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
-        leg.qos = qos
-        self.out.append(QosChanged(key, qos))
+    def _qos_agreed(self, key: int, leg: Leg, word: QosAgreed) -> None:
+        leg.qos = word.qos
+        self.out.append(QosChanged(key, word.qos, word.refused))
+
+    def ask_qos(self, key: int, qos: Qos) -> None:
+        """Wish for other flow specifications, as the asker sees the directions; QosChanged follows.
+
+        Raises:
+            SpiError: WSAENOTCONN, it is no member.
+        """
+        body = QosBody.of(qos)
+        assert body is not None
+        outbox = self._member_leg(key).association.outbox
+        outbox.push(control_frame(Kind.QOS, encode(body)))
+        self.dirty[key] = None
+
+    def shape(self, key: int, flow: FlowSpec | None, now_ns: int) -> None:
+        """Keep what is sent to the root to this from now on."""
+        if (leg := self.legs.get(key)) is not None:
+            leg.shape(flow, now_ns)
 
     def adopt(self, key: int, leg: Leg) -> None:
         """Take over the leg of an accepted invitation from the listener."""
@@ -317,7 +338,7 @@ class LeafSession(Session):
             sender=self.myself.key,
             sequence=self.sequence,
             flags=0,
-            max_message=leg.association.peer_max_message,
+            max_message=longest(leg.association.peer_max_message, leg.flow),
         )
         self.sequence += packed.count
         leg.association.outbox.extend(packed.buffers, packed.size)

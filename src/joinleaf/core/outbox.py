@@ -18,14 +18,16 @@ class Outbox:
     """A queue of buffers and how far the first one has been sent.
 
     Attributes:
+        allowance: Bytes that ``head`` gives at most; None: no bound.
         size: Bytes waiting.
         sent_bytes: Bytes that have left since the leg began.
     """
 
-    __slots__ = ("_buffers", "sent_bytes", "size")
+    __slots__ = ("_buffers", "allowance", "sent_bytes", "size")
 
     def __init__(self) -> None:
         self._buffers: deque[Buffer] = deque()
+        self.allowance: int | None = None
         self.size = 0
         self.sent_bytes = 0
 
@@ -45,9 +47,20 @@ class Outbox:
     def head(self) -> list[Buffer]:
         """What to hand to the next gathering send; empty if nothing waits."""
         buffers = self._buffers
+        if self.allowance is not None:
+            return self._head_within(self.allowance)
         if len(buffers) <= MAX_VECTOR:
             return list(buffers)
         return [buffers[index] for index in range(MAX_VECTOR)]
+
+    def _head_within(self, left: int) -> list[Buffer]:
+        head: list[Buffer] = []
+        for buffer in self._buffers:
+            if left <= 0 or len(head) == MAX_VECTOR:
+                break
+            head.append(buffer if len(buffer) <= left else memoryview(buffer)[:left])
+            left -= len(buffer)
+        return head
 
     def sent(self, count: int) -> None:
         """Take ``count`` bytes off the front."""

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from joinleaf.core.qos.shaper import shaper_of
+from joinleaf.core.reliability.pacing import StreamPacer
 from joinleaf.core.reliability.sender import StreamSender, Train
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.frames import DATA_HEADER_SIZE
 from joinleaf.core.wire.reports import decode_report
 from joinleaf.spi.provider import Buffer
+from joinleaf.spi.qos import FlowSpec
 
 __all__ = ["Carrier", "Cause", "FellBack", "RootCarriage"]
 
@@ -80,14 +83,20 @@ class RootCarriage:
     Args:
         facts: What joiners are told.
         sender: The stream.
+        pacer: The stream's; None: it keeps to no rate.
 
     Attributes:
+        flow: What the stream keeps to; None: nothing was agreed.
         facts: What joiners are told; a new key replaces it.
         sender: The stream.
         events: Leaves that fell back, oldest first; the owner takes them.
     """
 
-    def __init__(self, facts: GroupFacts, sender: StreamSender) -> None:
+    def __init__(
+        self, facts: GroupFacts, sender: StreamSender, pacer: StreamPacer | None = None
+    ) -> None:
+        self._pacer = pacer
+        self.flow: FlowSpec | None = None
         self.facts = facts
         self.sender = sender
         self.events: list[FellBack] = []
@@ -149,6 +158,12 @@ class RootCarriage:
         return self.sender.demote(key)
 
     # What is sent
+
+    def shape(self, flow: FlowSpec | None, now_ns: int) -> None:
+        """Keep the stream to this flow specification from now on."""
+        self.flow = flow
+        if self._pacer is not None:
+            self._pacer.shaper = shaper_of(flow, now_ns, self._pacer.shaper)
 
     @property
     def frame_target(self) -> int:

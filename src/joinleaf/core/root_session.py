@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from joinleaf.core.association import (
     Data,
     Gap,
     GroupWord,
     JoinFailed,
     Named,
+    QosAgreed,
 )
 from joinleaf.core.data_plane import Member, hears
 from joinleaf.core.leaf_carriage import gate_frames, place_frame
 from joinleaf.core.leg import LegState
 from joinleaf.core.qos.admission import Admission
+from joinleaf.core.qos.shaper import narrower
 from joinleaf.core.root_carriage import RootCarriage
 from joinleaf.core.session import (
     ROOT_ID,
@@ -24,8 +28,10 @@ from joinleaf.core.session import (
     Leg,
     LegEnded,
     LegJoined,
+    QosChanged,
     Session,
     bounded,
+    longest,
 )
 from joinleaf.core.wire.control import (
     VERSION,
@@ -59,7 +65,7 @@ from joinleaf.spi.provider import (
     Settings,
     SlowPolicy,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["RootSession"]
@@ -86,14 +92,13 @@ class RootSession(Session):
         rooted: bool,
         d_root: bool,
         role: JoinRole = JoinRole.BOTH,
-        qos: Qos | None = None,
         scratch: memoryview | None = None,
     ) -> None:
         super().__init__(settings, incarnation, scratch)
         self.session_id = session_id
         self.rooted = rooted
         self.myself = Member(ROOT_ID, d_root=d_root, role=role)
-        self.qos = qos
+        self.sending: FlowSpec | None = None  # what the root keeps to, whoever hears it
         self.sequence = 0
         self.view = 0
         self.admission = Admission(settings.capacity)
@@ -176,6 +181,7 @@ class RootSession(Session):
             asked = request.qos.qos() if request.qos else None
             leg.qos = verdict.qos or asked
             self._reserve(key, leg.qos)
+            self._shape_leg(leg)
         except SpiError as error:
             self.reject(key, Reject(message=str(error)), code=error.code)
             raise
@@ -256,7 +262,9 @@ class RootSession(Session):
         self._by_leaf[facts.leaf] = key
         self._membership_changed()
         self.count("joins_admitted")
-        if self.carriage is not None and leg.member.role.receives:
+        self._shape_leg(leg)
+        if self._may_hear_group(leg):
+            assert self.carriage is not None
             self.carriage.joined(key, self._now_ns)
         self.out.append(LegJoined(key, answer))
 
@@ -280,8 +288,89 @@ class RootSession(Session):
             return f"{full}; try again when one has left"
         return ""
 
-    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
-        raise RemoteProtocolError("QOS from a leaf")  # else it would go round admission
+    # Flow specifications
+
+    def set_sending(self, flow: FlowSpec | None, now_ns: int) -> None:
+        """Keep what the root sends to this from now on, to whomever."""
+        self.sending, self._now_ns = flow, now_ns
+        for key, leg in self.legs.items():
+            self._shape_leg(leg)
+            self._fit_to_group(key, leg)
+        self._shape_group()
+
+    def change_qos(self, key: int, qos: Qos, now_ns: int) -> None:
+        """Other flow specifications for one leg, as its asker sees them; its leaf is told.
+
+        Raises:
+            SpiError: WSAENOTCONN, it is no member's; WSAEOPNOTSUPP, they do not fit the capacity.
+                What was agreed before holds.
+        """
+        leg = self._member_leg(key)
+        self._now_ns = now_ns
+        self._rereserve(key, leg.qos, qos)
+        leg.qos = qos
+        self._shape_leg(leg)
+        self._fit_to_group(key, leg)
+        self._shape_group()
+        self._tell_qos(key, leg, "")
+
+    def _rereserve(self, key: int, before: Qos | None, qos: Qos) -> None:
+        """All of it, or what there was: a smaller half must not make room for a refused one."""
+        try:
+            self._reserve(key, qos)
+        except SpiError:
+            if before is not None:
+                self._reserve(key, before)
+            raise
+
+    def _qos_agreed(self, key: int, leg: Leg, word: QosAgreed) -> None:
+        if word.qos is None or word.refused:
+            raise RemoteProtocolError("a QOS that wishes for nothing")
+        try:
+            self.change_qos(key, word.qos, self._now_ns)
+        except SpiError as error:
+            self.count("qos_refused")
+            self._tell_qos(key, leg, str(error)[:1024])
+        else:
+            self.out.append(QosChanged(key, word.qos))
+
+    def _tell_qos(self, key: int, leg: Leg, refused: str) -> None:
+        body = QosBody.of(leg.qos or Qos())
+        assert body is not None
+        told = msgspec.structs.replace(body, refused=refused, stated=leg.qos is not None)
+        leg.association.outbox.push(control_frame(Kind.QOS, encode(told)))
+        self.dirty[key] = None
+
+    def _shape_leg(self, leg: Leg) -> None:
+        """A leg carries what the root keeps to, and no faster than its leaf asked to receive."""
+        leg.shape(narrower(self.sending, leg.outgoing), self._now_ns)
+
+    def _slower(self, leg: Leg) -> bool:
+        """Whether a leaf asked for less than the root sends, where nobody is waited for."""
+        if self.settings.slow is SlowPolicy.WAIT or leg.shaper is None:
+            return False
+        asked, own = leg.shaper.flow, self.sending
+        return own is None or (asked.rate, asked.peak) != (own.rate, own.peak)
+
+    def _may_hear_group(self, leg: Leg) -> bool:
+        hears_any = leg.member is not None and leg.member.role.receives
+        return self.carriage is not None and hears_any and not self._slower(leg)
+
+    def _fit_to_group(self, key: int, leg: Leg) -> None:
+        """Serve a leaf by its leg from now on if the group has become too fast for it."""
+        if self.carriage is not None and key in self.carriage.on_group and self._slower(leg):
+            self.demote(key, self._now_ns)
+
+    def _shape_group(self) -> None:
+        """The group keeps what the root does and, where all are waited for, the slowest leaf."""
+        carriage = self.carriage
+        if carriage is None:
+            return
+        flow = self.sending
+        if self.settings.slow is SlowPolicy.WAIT:
+            for key in carriage.on_group:
+                flow = narrower(flow, self.legs[key].outgoing)
+        carriage.shape(flow, self._now_ns)
 
     def _left(self, key: int, leg: Leg) -> None:
         self.admission.release(("up", key))
@@ -289,6 +378,8 @@ class RootSession(Session):
         if leg.member is not None:
             if self.carriage is not None:
                 self.carriage.left(key)
+                if leg.qos is not None:
+                    self._shape_group()
             del self._by_leaf[leg.member.key]
             leg.member = None
             self._membership_changed()
@@ -390,7 +481,7 @@ class RootSession(Session):
             sender=ROOT_ID,
             sequence=0 if direct else self.sequence,
             flags=DIRECT if direct else 0,
-            max_message=self.settings.max_message,
+            max_message=longest(self.settings.max_message, self.sending),
             target=self.carriage.frame_target if self.carriage is not None and on_group else 0,
         )
         first = self.sequence
@@ -579,8 +670,12 @@ class RootSession(Session):
     def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
         if self.carriage is None or word.kind != Kind.REPORT:
             raise RemoteProtocolError(f"frame {word.kind} from a leaf")
+        if key not in self.carriage.on_group and not self._may_hear_group(leg):
+            return
         start = self.carriage.reported(key, word.body, self._now_ns)
         if start is not None:
+            if leg.qos is not None:
+                self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.
             self._named_on_group.clear()
             self.put_on_leg(key, start)

@@ -38,6 +38,7 @@ from joinleaf.core.doorstep import Doorstep, Knock
 from joinleaf.core.keys.gates import Gate
 from joinleaf.core.keys.guesses import GuessLimiter
 from joinleaf.core.leg import LegState
+from joinleaf.core.qos.shaper import Shaper, shaper_of
 from joinleaf.core.wire.control import (
     MAX_CONNECT_DATA,
     Answer,
@@ -64,7 +65,7 @@ from joinleaf.spi.provider import (
     Reject,
     Settings,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "RosterAsked",
     "Session",
     "bounded",
+    "longest",
 ]
 
 SECOND: Final = 1_000_000_000
@@ -180,10 +182,17 @@ class GroupOffered:
 
 @dataclass(frozen=True, slots=True)
 class QosChanged:
-    """The agreed flow specifications of a leg changed (FD_QOS)."""
+    """The agreed flow specifications of a leg changed, or this end's wish was refused (FD_QOS).
+
+    Attributes:
+        key: The leg.
+        qos: What holds now; None: nothing was agreed.
+        refused: Why a wish was refused; ``""``: it was not.
+    """
 
     key: int
-    qos: Qos
+    qos: Qos | None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +230,8 @@ class Leg:
         dropped: Messages dropped so far by the slow policy.
         directs: Messages for this leaf only, so far.
         qos: Agreed flow specifications.
+        flow: What this end keeps to when it sends by this leg; None: nothing was agreed.
+        shaper: Holds it to that; None: it limits no rate.
         answer: What the end that was asked has answered.
         put_off: It comes from where too many come from; its request is refused.
     """
@@ -233,8 +244,22 @@ class Leg:
     dropped: int = 0
     directs: int = 0
     qos: Qos | None = None
+    flow: FlowSpec | None = None
+    shaper: Shaper | None = None
     answer: Answer | None = None
     put_off: bool = False
+
+    @property
+    def outgoing(self) -> FlowSpec | None:
+        """What was agreed for what this end sends; it is stated as the asker sees it."""
+        if self.qos is None:
+            return None
+        return self.qos.sending if self.association.asker else self.qos.receiving
+
+    def shape(self, flow: FlowSpec | None, now_ns: int) -> None:
+        """Keep what this end sends to a flow specification from now on."""
+        self.flow = flow
+        self.shaper = shaper_of(flow, now_ns, self.shaper)
 
 
 class Session(ABC):
@@ -490,7 +515,7 @@ class Session(ABC):
             case Named():
                 self._named(event)
             case QosAgreed():
-                self._qos_agreed(key, leg, event.qos)
+                self._qos_agreed(key, leg, event)
             case Requested():
                 self._requested(key, leg, event.request)
             case Asked():
@@ -548,8 +573,8 @@ class Session(ABC):
         """Why this side can do nothing with the request, or ``""``."""
 
     @abstractmethod
-    def _qos_agreed(self, key: int, leg: Leg, qos: Qos) -> None:
-        """The peer says that the agreed flow specifications changed."""
+    def _qos_agreed(self, key: int, leg: Leg, word: QosAgreed) -> None:
+        """The peer says that the agreed flow specifications changed, or shall change."""
 
     @abstractmethod
     def _joined(self, key: int, leg: Leg, answer: Answer | None) -> None:
@@ -611,6 +636,12 @@ class Session(ABC):
         for key in keys:
             if (leg := self.legs.get(key)) is not None and leg.association.outbox:
                 leg.association.outbox.own()
+
+
+def longest(limit: int, flow: FlowSpec | None) -> int:
+    """The longest message: of the session, or of what was agreed (MaxSduSize) if that is less."""
+    agreed = flow.max_message if flow is not None else None
+    return limit if not agreed else min(limit, agreed)
 
 
 def bounded(data: bytes) -> bytes:

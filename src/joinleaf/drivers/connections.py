@@ -51,6 +51,7 @@ class Connection:
         establishing: Nothing may be sent or received yet; ``establish`` goes on with it.
         want: What the poller watches for, READ or WRITE or both, but for deafness.
         deaf: Not read for now, because the owner or a listener is behind.
+        dscp: How its packets are marked, 0 to 63.
         broken: errno of a failed send: nothing more goes out, what came in is read; else 0.
         half_closed: This end has said its last word.
         closing: To be closed as soon as the outbox is empty.
@@ -61,6 +62,7 @@ class Connection:
         "broken",
         "closing",
         "deaf",
+        "dscp",
         "establishing",
         "half_closed",
         "places",
@@ -77,6 +79,7 @@ class Connection:
         self.establishing = not accepted
         self.want = READ if accepted else WRITE
         self.deaf = False
+        self.dscp = 0
         self.broken = 0
         self.half_closed = False
         self.closing = False
@@ -160,6 +163,15 @@ class Connection:
         linger = b"\1\0\0\0" if sys.platform == "win32" else b"\1\0\0\0\0\0\0\0"
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    def set_dscp(self, dscp: int) -> None:
+        """Mark its packets from now on, where the system lets us; 0 to 63. Windows ignores it."""
+        self.dscp = dscp
+        if self.sock.family == socket.AF_INET6 and hasattr(socket, "IPV6_TCLASS"):
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+        with contextlib.suppress(OSError):  # a socket of both families carries IPv4 as well
+            self.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
 
     def local_address(self) -> Address | None:
         """This end's address; None if there is none."""

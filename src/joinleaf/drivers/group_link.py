@@ -129,6 +129,7 @@ class RootLink:
         self._session = session
         self._carriage = carriage
         self._unsent: Train | None = None
+        self._dscp = 0
         self._queue = LocalQueue(port, SEND_BUFFER)
 
     @property
@@ -155,6 +156,9 @@ class RootLink:
     def transmit(self) -> None:
         """Send trains as long as the window, the rate and the kernel allow."""
         port, carriage = self._port, self._carriage
+        if (dscp := carriage.flow.dscp if carriage.flow is not None else 0) != self._dscp:
+            self._dscp = dscp
+            port.set_dscp(dscp)
         while True:
             waited = self._unsent
             train = waited or carriage.poll_transmit(time.monotonic_ns())

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from joinleaf.core.leg import LegState
+from joinleaf.core.qos.shaper import Shaper
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import Arrived, Drop, Leg, Output, Session
 from joinleaf.drivers.connections import Connection
@@ -97,6 +98,8 @@ class StreamTraffic(StreamSockets):
         self._turn_handshakes = 0
         self._link: GroupLink | None = None
         self._link_clock: LinkClock | None = None
+        self._paced: dict[int, int] = {}  # legs that wait for their rate, and until when
+        self._pace_clock = LinkClock(self._reactor, self._tick_pace)
 
     def use_link(self, link: GroupLink) -> None:
         """Serve a multicast stream beside the connections from now on. Under the lock."""
@@ -361,6 +364,8 @@ class StreamTraffic(StreamSockets):
                 self._link_clock.ticked()
             if self._link is not None and not self.closed:
                 self._link.tick()
+                if self._link.idle:
+                    self.waiter.interrupt()  # who waits in a send for this
 
         self.run(tick, clocks=False)
 
@@ -368,6 +373,7 @@ class StreamTraffic(StreamSockets):
         """Give everything back: sockets, descriptors, timers. The session is over."""
         with self.lock:
             self._close_link()
+            self._pace_clock.close()
             super().dispose()
 
     def _close_link(self) -> None:
@@ -389,9 +395,16 @@ class StreamTraffic(StreamSockets):
         outbox = leg.association.outbox
         if connection.broken:
             outbox.clear()
+        if leg.flow is not None or connection.dscp:
+            dscp = leg.flow.dscp if leg.flow is not None else 0
+            if dscp != connection.dscp:
+                connection.set_dscp(dscp)
         try:
             while outbox.size:
-                connection.send(outbox)
+                if leg.shaper is None:
+                    connection.send(outbox)
+                elif not self._send_at_rate(key, connection, leg, leg.shaper):
+                    return False
                 if not outbox.size and isinstance(self.session, RootSession):
                     self.session.flushed(key)
         except BlockingIOError:
@@ -404,6 +417,43 @@ class StreamTraffic(StreamSockets):
             self._update_deaf()
         self._emptied(key, connection, leg.association.state)
         return True
+
+    def _send_at_rate(self, key: int, connection: Connection, leg: Leg, shaper: Shaper) -> bool:
+        """One send of what was agreed may leave now; False if nothing may yet."""
+        outbox, now_ns = leg.association.outbox, time.monotonic_ns()
+        size = min(outbox.size, shaper.burst)
+        if delay_ns := shaper.delay_ns(size, now_ns):
+            if connection.want & WRITE:
+                self._want(connection, connection.want & ~WRITE)
+            self._blocked(key, connection, outbox.size, arm=False)
+            self._paced[key] = now_ns + delay_ns
+            self._pace_clock.schedule(now_ns + delay_ns)
+            return False
+        self._paced.pop(key, None)
+        before, outbox.allowance = outbox.sent_bytes, size
+        try:
+            connection.send(outbox)
+        finally:
+            outbox.allowance = None
+            shaper.consume(outbox.sent_bytes - before, now_ns)
+        return True
+
+    def _tick_pace(self) -> None:
+        """Go on with legs whose rate permits it by now; wake who waits for them."""
+
+        def tick() -> None:
+            self._pace_clock.ticked()
+            if self.closed:
+                return
+            now_ns = time.monotonic_ns()
+            for key in [key for key, due_ns in self._paced.items() if due_ns <= now_ns]:
+                del self._paced[key]
+                self.flush(key)
+            if self._paced:
+                self._pace_clock.schedule(min(self._paced.values()))
+            self.waiter.interrupt()
+
+        self.run(tick, clocks=False)
 
     def _blocked(self, key: int, connection: Connection, size: int, *, arm: bool) -> None:
         if size > self.session.settings.queue_bytes:
@@ -431,6 +481,8 @@ class StreamTraffic(StreamSockets):
         """Hand over to the reactor what a sender could not wait for. Under the lock."""
         for key in (*keys, *self._unarmed):
             leg, connection = self.session.legs.get(key), self._connections.get(key)
+            if key in self._paced:
+                continue
             if leg is not None and connection is not None and leg.association.outbox:
                 self._arm(connection)
         self._unarmed.clear()
@@ -553,4 +605,5 @@ class StreamTraffic(StreamSockets):
     def _close_connection(self, key: int) -> None:
         self._held.pop(key, None)
         self._full.pop(key, None)
+        self._paced.pop(key, None)
         super()._close_connection(key)

@@ -176,7 +176,11 @@ class StreamDriver(StreamTraffic):
         """
         if self.has_room(keys):
             return True
-        while self._drain_legs(keys, deadline) and self._drain_link(deadline):
+        while (
+            self._drain_legs(keys, deadline)
+            and self._drain_link(deadline)
+            and self._drain_paced(keys, deadline)
+        ):
             with self.lock:
                 if not self._queued(keys):  # else a leaf fell back on its leg meanwhile
                     return True
@@ -223,6 +227,17 @@ class StreamDriver(StreamTraffic):
 
         return self.pump_until(done, left) is not None
 
+    def _drain_paced(self, keys: Sequence[int], deadline: float | None) -> bool:
+        """Wait while legs send at the rate that was agreed: the reactor does it."""
+        if not self._paced:
+            return True
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        def done() -> bool | None:
+            return None if any(key in self._paced for key in keys) else True
+
+        return self.pump_until(done, left) is not None
+
     def has_room(self, keys: Iterable[int] | None = None) -> bool:
         """The usual case: nothing is queued for these legs, or for any, and nothing is to do."""
         with self.lock:
@@ -241,6 +256,8 @@ class StreamDriver(StreamTraffic):
             leg, connection = self.session.legs.get(key), self._connections.get(key)
             if leg is None or connection is None or self.flush(key, arm=False):
                 blocked.discard(key)
+            elif key in self._paced:
+                blocked.discard(key)  # its socket has room: it waits for its time
             else:
                 blocked.add(key, connection.fileno())
 

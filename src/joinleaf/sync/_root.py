@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
 from joinleaf.members import Leaves, MemberView
-from joinleaf.messages import Decision, LeafJoined, LeafLeft, LeafRefused, Request, both_directions
+from joinleaf.messages import (
+    Decision,
+    LeafJoined,
+    LeafLeft,
+    LeafRefused,
+    QosChanged,
+    Request,
+    both_directions,
+)
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEINTR,
@@ -404,8 +412,11 @@ class Root(Session):
 
     def _indicated(self, endpoint: Endpoint, event: EndpointEvent) -> None:
         if endpoint is self._endpoint:
-            super()._indicated(endpoint, event)
+            if event.kind != c.FD_QOS:  # the leg it is about tells
+                super()._indicated(endpoint, event)
             return
+        if event.kind == c.FD_QOS:
+            self._tell(QosChanged(endpoint.qos, self._legs.get(endpoint)))
         if event.kind != c.FD_CLOSE:
             return
         with self._joined:

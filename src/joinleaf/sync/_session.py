@@ -11,12 +11,20 @@ from typing import Final, Self, TypeVar
 
 from joinleaf.drivers.readiness import ReadySignal
 from joinleaf.errors import SessionClosedError, SpiError
-from joinleaf.messages import Event, Message, QosChanged, SessionEnded, Unpacker, lost_in
+from joinleaf.messages import (
+    Event,
+    Message,
+    QosChanged,
+    SessionEnded,
+    Unpacker,
+    both_directions,
+    lost_in,
+)
 from joinleaf.spi import constants as c
-from joinleaf.spi.codes import session_error
+from joinleaf.spi.codes import WSAEOPNOTSUPP, session_error
 from joinleaf.spi.protocol_info import ProtocolInfo
-from joinleaf.spi.provider import Batch, Buffer, Endpoint, EndpointEvent, EndReason
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.provider import Batch, Buffer, Endpoint, EndpointEvent, EndReason, JoinRole
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address, SessionAddress
 
 __all__ = ["Session"]
@@ -68,6 +76,27 @@ class Session:
     def qos(self) -> Qos | None:
         """The agreed flow specifications, None if none were stated."""
         return self._endpoint.qos
+
+    def set_qos(self, qos: FlowSpec | Qos) -> None:
+        """Agree on other flow specifications while the session runs.
+
+        A root keeps what it sends to them from now on. A member asks its root, whose capacity may
+        not allow them; at both ends ``QosChanged`` tells what holds.
+
+        Args:
+            qos: One FlowSpec stands for every direction this member's role has.
+
+        Raises:
+            AdmissionRefusedError: They do not fit the capacity; the text has the numbers, and what
+                was agreed before holds.
+            SessionClosedError, SessionBrokenError: The session is over.
+        """
+        role = getattr(self, "role", JoinRole.BOTH)
+        flows = both_directions(qos, role)
+        try:
+            self._endpoint.ioctl(c.SIO_SET_QOS, flows)
+        except SpiError as error:
+            raise session_error(error, joining=error.code == WSAEOPNOTSUPP) from error
 
     @property
     def closed(self) -> bool:
@@ -232,7 +261,7 @@ class Session:
         if event.kind == c.FD_CLOSE:
             self._tell_end(SessionEnded(str(event.reason or EndReason.LOST), event.data))
         elif event.kind == c.FD_QOS:
-            self._tell(QosChanged(endpoint.qos))
+            self._tell(QosChanged(endpoint.qos, refused=bool(event.code)))
 
     # The end
 

@@ -433,16 +433,49 @@ def test_whoever_ends_a_leg_its_reservation_is_given_back(how: str) -> None:
     assert hub.root.view == 2
 
 
-def test_a_leaf_is_told_of_a_new_agreement_and_may_not_make_one_itself() -> None:
+def test_a_leaf_is_told_of_a_new_agreement() -> None:
     hub = Hub()
     key = hub.join()
-    qos = guaranteed(5)
-    body = QosBody.of(qos)
+    hub.root.change_qos(key, guaranteed(5), 0)
+    hub.pump()
+    assert QosChanged(1, guaranteed(5)) in hub.leaves[key].out
+    assert hub.root.legs[key].qos == hub.leaves[key].legs[1].qos == guaranteed(5)
+
+
+def test_a_leaf_that_wishes_for_more_gets_it_or_hears_the_numbers() -> None:
+    hub = Hub(settings=Settings(capacity=1000))
+    key = hub.join(qos=guaranteed(600))
+    leaf = hub.leaves[key]
+    leaf.ask_qos(1, guaranteed(900))
+    hub.pump()
+    assert QosChanged(1, guaranteed(900)) in leaf.out
+    assert QosChanged(key, guaranteed(900)) in hub.root.out
+    leaf.ask_qos(1, guaranteed(1001))
+    hub.pump()
+    refused = leaf.out[-1]
+    assert isinstance(refused, QosChanged)
+    assert refused.qos == guaranteed(900)
+    assert "1001 bytes/s asked, 0 of 1000 bytes/s in use" in refused.refused
+    assert hub.root.admission.in_use == 900
+
+
+def test_a_refused_wish_gives_back_neither_half_of_what_was_reserved() -> None:
+    hub = Hub(settings=Settings(capacity=1000))
+    both = Qos(guaranteed(300).receiving, guaranteed(300).receiving)
+    key = hub.join(qos=both)
+    with pytest.raises(SpiError):
+        hub.root.change_qos(key, Qos(guaranteed(950).receiving, guaranteed(100).receiving), 0)
+    assert hub.root.admission.in_use == 600
+    assert hub.root.legs[key].qos == both
+
+
+def test_a_wish_that_no_leaf_of_ours_makes_ends_the_leg() -> None:
+    hub = Hub()
+    key = hub.join()
+    body = QosBody.of(guaranteed(5))
     assert body is not None
-    told = control_frame(Kind.QOS, encode(body))
-    feed(hub.leaves[key], 1, told)
-    assert hub.leaves[key].out[-1] == QosChanged(1, qos)
-    feed(hub.root, key, told)
+    told = msgspec.structs.replace(body, refused="no")
+    feed(hub.root, key, control_frame(Kind.QOS, encode(told)))
     assert LegEnded(key, EndReason.PROTOCOL_ERROR, WSAECONNABORTED, b"") in hub.root.out
 
 

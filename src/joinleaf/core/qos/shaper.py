@@ -13,7 +13,7 @@ from joinleaf.core.qos.token_bucket import TokenBucket, bucket_of
 from joinleaf.spi import constants as c
 from joinleaf.spi.qos import FlowSpec
 
-__all__ = ["Shaper", "narrower"]
+__all__ = ["Shaper", "narrower", "shaper_of"]
 
 _NS: Final = 1_000_000_000
 
@@ -78,6 +78,18 @@ class Shaper:
     def consume(self, size: int, now_ns: int) -> None:
         """Account for a send of ``size`` bytes, whether it conformed or not."""
         self._bucket.consume(size, now_ns)
+
+
+def shaper_of(flow: FlowSpec | None, now_ns: int, former: Shaper | None) -> Shaper | None:
+    """The shaper of a flow; the former one if it keeps the same. None where no rate is limited.
+
+    A rate of 0 limits nothing: a peer that asked for it would never hear why.
+    """
+    if flow is None or not (flow.rate or flow.peak):
+        return None
+    if former is not None and former.flow == flow:
+        return former
+    return Shaper(flow, now_ns, former)
 
 
 def _without_control(flow: FlowSpec, depth: int) -> FlowSpec:

@@ -54,11 +54,16 @@ _Critical = Annotated[list[_ShortText], Meta(max_length=64)]
 
 
 class QosBody(msgspec.Struct, array_like=True, frozen=True):
-    """Flow specifications on the wire, in the order of FLOWSPEC's members."""
+    """Flow specifications on the wire, in the order of FLOWSPEC's members.
+
+    In a QOS frame ``refused`` says why a wish was, and ``stated`` whether anything is agreed.
+    """
 
     sending: _Flow
     receiving: _Flow
     provider_specific: _ConnectData = b""
+    refused: _Text = ""
+    stated: bool = True
 
     @classmethod
     def of(cls, qos: Qos | None) -> QosBody | None:

@@ -45,7 +45,7 @@ from joinleaf.spi.provider import (
     Roles,
     Settings,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["INBOX_BYTES", "EndpointBase", "Guard", "ended_error", "late"]
@@ -376,10 +376,13 @@ class EndpointBase(ABC):
         if qos is not None:
             sending = qos.receiving if self._was_invited else qos.sending
         self._bucket = (
-            TokenBucket.from_flowspec(sending)
-            if sending is not None and sending.rate is not None
-            else None
+            TokenBucket.from_flowspec(sending) if sending is not None and sending.rate else None
         )
+        self._keep_to(sending)
+
+    @abstractmethod
+    def _keep_to(self, sending: FlowSpec | None) -> None:
+        """Have what leaves by the network kept to this too, packet by packet. Under the lock."""
 
     def _shape(self, size: int, deadline: float | None, timeout: float | None) -> None:
         """Wait until ``size`` bytes conform to the agreed rate; all or nothing."""
@@ -492,7 +495,7 @@ class EndpointBase(ABC):
                     self._set_qos(value)
                     return None
                 case c.SIO_GET_QOS:
-                    return self._qos
+                    return self.qos
                 case c.FIONREAD:
                     return self._inbox.size
                 case _:

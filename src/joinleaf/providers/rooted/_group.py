@@ -80,14 +80,11 @@ def open_group(
         symbol_bytes=layout.segment,
         unit_bytes=layout.segment * layout.symbols + UNIT_OVERHEAD,
     )
+    pacer = StreamPacer(window)
     sender = StreamSender(
-        layout,
-        tag=tag,
-        window_bytes=WINDOW_BYTES,
-        congestion=window,
-        pacer=StreamPacer(window),
+        layout, tag=tag, window_bytes=WINDOW_BYTES, congestion=window, pacer=pacer
     )
-    carriage = RootCarriage(facts, sender)
+    carriage = RootCarriage(facts, sender, pacer)
     session.carriage = carriage
     return RootLink(port, session, carriage)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from joinleaf.core.association import JoinFailed
 from joinleaf.core.data_plane import check_may_receive, check_may_send
@@ -43,7 +44,9 @@ from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEINVAL,
     WSAENOTCONN,
+    WSAEOPNOTSUPP,
     WSAESHUTDOWN,
+    WSAETIMEDOUT,
 )
 from joinleaf.spi.protocol_info import ProtocolInfo
 from joinleaf.spi.provider import (
@@ -58,7 +61,7 @@ from joinleaf.spi.provider import (
     Roles,
     Settings,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import IDENTITY_BYTES, Address
 
 __all__ = ["LeafEndpoint"]
@@ -90,6 +93,7 @@ class LeafEndpoint(ListeningEndpoint):
         self._machine = LeafMachine()
         self._peer: Address | None = None
         self._key = 0
+        self._refused = ""  # why the last wish for other flow specifications was
 
     @property
     def session_id(self) -> bytes:
@@ -254,9 +258,11 @@ class LeafEndpoint(ListeningEndpoint):
                 return self._end(output)
             case GroupOffered(key, facts) if self._hears_groups:
                 self._hear_group(key, facts)
-            case QosChanged(_, qos):
+            case QosChanged(_, qos, refused):
                 self._set_qos(qos)
-                return self._indicate(EndpointEvent(c.FD_QOS))
+                self._refused = refused
+                code = WSAEOPNOTSUPP if refused else 0
+                return self._indicate(EndpointEvent(c.FD_QOS, code))
         return []
 
     def _hear_group(self, key: int, facts: GroupFacts) -> None:
@@ -297,6 +303,38 @@ class LeafEndpoint(ListeningEndpoint):
         if self._ready is not None:
             self._ready.set(True)
         return self._indicate(close_event(ended))
+
+    # Flow specifications
+
+    def _keep_to(self, sending: FlowSpec | None) -> None:
+        self._session.shape(self._key, sending, time.monotonic_ns())
+
+    def ioctl(self, code: int, value: Any = None) -> Any:
+        """WSPIoctl; as a member SIO_SET_QOS asks the root, and FD_QOS tells what holds then.
+
+        It waits for that, unless it is called by the thread that would have to bring it.
+
+        Raises:
+            SpiError: WSAEOPNOTSUPP, the root refused it, and what was agreed holds; WSAETIMEDOUT.
+        """
+        joined = self._machine.state is LeafState.JOINED and self._ended is None
+        if code != c.SIO_SET_QOS or not isinstance(value, Qos) or not joined or self._closed:
+            return super().ioctl(code, value)
+        self._refused = ""
+        self._driver.run(lambda: self._session.ask_qos(self._key, value))
+        if not self._driver.runs_in_reactor:
+            self._await_qos(value)
+        return None
+
+    def _await_qos(self, value: Qos) -> None:
+        timeout = self._settings.join_timeout
+        done = self._driver.wait_for(
+            lambda: bool(self._gone() or self._refused or self._qos == value) or None, timeout
+        )
+        if self._refused:
+            raise SpiError(WSAEOPNOTSUPP, self._refused, call="ioctl")
+        if not done:
+            raise SpiError(WSAETIMEDOUT, f"the root did not answer in {timeout} s", call="ioctl")
 
     # Data
 

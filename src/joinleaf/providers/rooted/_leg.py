@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joinleaf.core.root_carriage import Carrier
 from joinleaf.core.session import (
@@ -43,7 +43,7 @@ from joinleaf.spi.provider import (
     Roles,
     TakenRequest,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 if TYPE_CHECKING:
@@ -137,9 +137,19 @@ class LegEndpoint(EndpointBase):
             return self._indicate(close_event(ended))
         return []
 
-    def qos_changed(self, qos: Qos) -> Callbacks:
+    def ioctl(self, code: int, value: Any = None) -> Any:
+        """WSPIoctl; SIO_SET_QOS agrees on something else with this leaf, which is told."""
+        if code != c.SIO_SET_QOS or not isinstance(value, Qos):
+            return super().ioctl(code, value)
+        self._check_alive("ioctl")
+        session, now_ns = self._root._session, time.monotonic_ns()
+        return self._driver.run(lambda: session.change_qos(self.key, value, now_ns))
+
+    def _keep_to(self, sending: FlowSpec | None) -> None:
+        """The session keeps its legs to what was agreed; nothing is sent here."""
+
+    def qos_changed(self) -> Callbacks:
         """FD_QOS. Under the lock."""
-        self._qos = qos
         return self._indicate(EndpointEvent(c.FD_QOS))
 
     @property

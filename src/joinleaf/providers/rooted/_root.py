@@ -63,7 +63,7 @@ from joinleaf.spi.provider import (
     Settings,
     SlowPolicy,
 )
-from joinleaf.spi.qos import Qos
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import IDENTITY_BYTES, Address
 
 __all__ = ["RootEndpoint"]
@@ -301,12 +301,15 @@ class RootEndpoint(ListeningEndpoint):
                 if (leg := self._legs.pop(key, None)) is not None:
                     self._remember(leg, reason)
                     return leg.end(output)
-            case QosChanged(key, qos):
+            case QosChanged(key):
                 if (leg := self._legs.get(key)) is not None:
-                    return leg.qos_changed(qos)
+                    return leg.qos_changed() + self._indicate(EndpointEvent(c.FD_QOS))
             case RosterAsked(key):
                 self._answer_who(key)
         return []
+
+    def _keep_to(self, sending: FlowSpec | None) -> None:
+        self._session.set_sending(sending, time.monotonic_ns())
 
     # Data
 
