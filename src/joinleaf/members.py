@@ -11,7 +11,7 @@ from joinleaf.errors import SpiError
 from joinleaf.messages import both_directions
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEOPNOTSUPP, session_error
-from joinleaf.spi.provider import Endpoint, JoinRequest, JoinRole
+from joinleaf.spi.provider import Endpoint, JoinRequest, JoinRole, SecuredEndpoint
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
@@ -25,6 +25,8 @@ class MemberView:
         key: Tells this start of this leaf from every other.
         address: Where it is.
         name: What it calls itself; nothing vouches for it.
+        identity: Who it is, as far as verified: whom its certificate names, or ``"session key"``;
+            ``""`` in cleartext.
         role: Whether it sends, receives or both.
         data: What it sent with its join request, or with its answer to an invitation.
         incarnation: Random identity of this start of it; ``b""`` if unknown.
@@ -42,6 +44,7 @@ class MemberView:
         self.key = key
         self.address = endpoint.peer_address
         self.name = request.name if request is not None else ""
+        self.identity = endpoint.peer_identity if isinstance(endpoint, SecuredEndpoint) else ""
         self.role = request.role if request is not None else JoinRole.BOTH
         self.data = request.data if request is not None else data
         self.incarnation = request.incarnation if request is not None else b""

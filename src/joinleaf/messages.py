@@ -140,6 +140,8 @@ class Request:
         role: Whether it wants to send, receive or both.
         name: What it calls itself; nothing vouches for it.
         incarnation: Random identity of this start of it.
+        identity: Who it is, as far as verified: whom its certificate names, or ``"session key"``;
+            ``""`` in cleartext.
     """
 
     peer: Address
@@ -148,6 +150,7 @@ class Request:
     role: JoinRole
     name: str
     incarnation: bytes
+    identity: str = ""
 
     @classmethod
     def of(cls, request: JoinRequest) -> Request:
@@ -159,6 +162,7 @@ class Request:
             request.role,
             request.name,
             request.incarnation,
+            request.identity,
         )
 
     def accept(self, data: bytes = b"", *, qos: Qos | None = None) -> Accept:

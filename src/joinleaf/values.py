@@ -131,10 +131,13 @@ class SessionAddress:
     key: str = field(default="", repr=False)
 
     def __str__(self) -> str:
+        return self._text("")
+
+    def _text(self, slash: str) -> str:
         source = f"{self.source}@" if self.source else ""
         where = self.address.host if self.scheme == "mem" else str(self.address)
         options = "&".join(f"{name}={value}" for name, value in self.options.items())
-        return f"{self.scheme}://{source}{where}{'?' if options else ''}{options}"
+        return f"{self.scheme}://{source}{where}{slash}{'?' if options else ''}{options}"
 
     @property
     def target(self) -> Address:
@@ -145,7 +148,7 @@ class SessionAddress:
     @property
     def line(self) -> str:
         """The join line: all of it, key included. For printing on purpose, never for a log."""
-        return f"{self}/#{self.key}" if self.key else str(self)
+        return f"{self._text('/')}#{self.key}" if self.key else str(self)
 
     @classmethod
     def parse(cls, text: str | SessionAddress) -> SessionAddress:

@@ -30,12 +30,13 @@ def front(request: pytest.FixtureRequest) -> Front:
     return chosen
 
 
-@pytest.fixture(params=["mem", "jl", "jl nonrooted"])
+@pytest.fixture(params=["mem", "jl", "jl nonrooted", "jls"])
 def here(request: pytest.FixtureRequest) -> str:
     """Where a root can be opened."""
     if request.param == "mem":
         return f"mem://both-fronts-{next(_numbers)}"
-    return "jl://127.0.0.1:0" + ("?plane=nonrooted" if "nonrooted" in request.param else "")
+    scheme = request.param.partition(" ")[0]
+    return f"{scheme}://127.0.0.1:0" + ("?plane=nonrooted" if "nonrooted" in request.param else "")
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -65,7 +66,7 @@ def test_a_join_carries_data_and_comes_back_with_data_or_a_refusal(front: Front,
 
     async def body() -> None:
         async with front.open_root(here, admit=front.admit(admit)) as root:
-            async with front.join(root.address, data=b"let me in", name="one") as leaf:
+            async with front.join(root.join_line, data=b"let me in", name="one") as leaf:
                 assert leaf.welcome == b"welcome"
                 (seen,) = await root.wait_for_leaves(1, timeout=BOUND)
                 assert (seen.name, seen.data) == ("one", b"let me in")
@@ -73,7 +74,7 @@ def test_a_join_carries_data_and_comes_back_with_data_or_a_refusal(front: Front,
                 assert leaf.session_id == root.session_id
                 assert leaf.role is joinleaf.spi.provider.JoinRole.BOTH
             with pytest.raises(joinleaf.JoinRefusedError) as error:
-                await front.join(root.address, data=b"hello")
+                await front.join(root.join_line, data=b"hello")
             assert error.value.data == b"who are you?"
             assert isinstance(error.value, ConnectionRefusedError)
             events = [event async for event in root.events(timeout=0.05)]
@@ -141,8 +142,8 @@ def test_an_admit_that_fails_or_talks_nonsense_turns_away_and_the_door_stays_ope
         async with front.open_root(here, admit=front.admit(admit)) as root:
             for _ in range(3):
                 with pytest.raises(joinleaf.JoinRefusedError):
-                    await front.join(root.address, timeout=BOUND)
-            await (await front.join(root.address, timeout=BOUND)).close()
+                    await front.join(root.join_line, timeout=BOUND)
+            await (await front.join(root.join_line, timeout=BOUND)).close()
 
     front.run(body)
     assert "ZeroDivisionError" in caplog.text
@@ -157,7 +158,7 @@ def test_a_deferred_request_is_asked_about_again(front: Front, here: str) -> Non
 
     async def body() -> None:
         root = await front.open_root(here, admit=front.admit(admit))
-        async with root, front.join(root.address, timeout=BOUND) as leaf:
+        async with root, front.join(root.join_line, timeout=BOUND) as leaf:
             assert leaf.welcome == b"after all"
 
     front.run(body)
@@ -169,9 +170,9 @@ def test_what_does_not_fit_the_capacity_is_refused(front: Front, here: str) -> N
 
     async def body() -> None:
         root = await front.open_root(here, capacity=1_000_000)
-        async with root, front.join(root.address, qos=flow, role="receiver"):
+        async with root, front.join(root.join_line, qos=flow, role="receiver"):
             with pytest.raises(joinleaf.AdmissionRefusedError):
-                await front.join(root.address, qos=flow, role="receiver")
+                await front.join(root.join_line, qos=flow, role="receiver")
 
     front.run(body)
 
@@ -188,7 +189,7 @@ def test_a_leaf_is_invited_and_expelled(front: Front, here: str) -> None:
             front.listen(there, admit=front.admit(admit)) as listener,
         ):
             accepting = asyncio.ensure_future(listener.accept(timeout=BOUND))
-            view = await root.invite(str(listener.local_address), data=b"come")
+            view = await root.invite(listener.join_line, data=b"come")
             async with await accepting as leaf:
                 assert (leaf.welcome, view.data) == (b"come", b"coming")
                 await root.send(b"hello")
@@ -200,7 +201,7 @@ def test_a_leaf_is_invited_and_expelled(front: Front, here: str) -> None:
             assert len(root.leaves) == 0
             accepting = asyncio.ensure_future(listener.accept(timeout=BOUND))
             with pytest.raises(joinleaf.JoinRefusedError) as refused:
-                await root.invite(str(listener.local_address), data=b"go")
+                await root.invite(listener.join_line, data=b"go")
             assert refused.value.data == b"no"
             with pytest.raises(joinleaf.JoinRefusedError):
                 await accepting
@@ -218,8 +219,8 @@ def test_a_leaf_is_invited_and_expelled(front: Front, here: str) -> None:
 def test_events_carry_a_numbered_view_and_the_reason(front: Front, here: str) -> None:
     async def body() -> None:
         async with front.open_root(here) as root:
-            first = await front.join(root.address, name="first")
-            second = await front.join(root.address, name="second")
+            first = await front.join(root.join_line, name="first")
+            second = await front.join(root.join_line, name="second")
             await root.wait_for_leaves(2, timeout=BOUND)
             assert [change.joined for change in root.membership_events()] == [True, True]
             await first.close(b"bye")
@@ -249,7 +250,7 @@ def test_events_carry_a_numbered_view_and_the_reason(front: Front, here: str) ->
 
 def test_waiting_for_leaves_says_how_many_came(front: Front, here: str) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address):
+        async with front.open_root(here) as root, front.join(root.join_line):
             await root.wait_for_leaves(1, timeout=BOUND)
             with pytest.raises(joinleaf.SessionTimeoutError, match=r"1 of 3 leaves joined"):
                 await root.wait_for_leaves(3, timeout=0.05)
@@ -267,7 +268,7 @@ def test_waiting_for_leaves_says_how_many_came(front: Front, here: str) -> None:
 
 def test_both_directions_carry_numbered_messages(front: Front, here: str) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address) as leaf:
+        async with front.open_root(here) as root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             await root.send(b"one")
             await root.send_many([b"two", bytearray(b"three"), memoryview(b"four")])
@@ -291,8 +292,8 @@ def test_side_chat_stays_between_two(front: Front, here: str) -> None:
     async def body() -> None:
         async with (
             front.open_root(here) as root,
-            front.join(root.address) as leaf,
-            front.join(root.address) as other,
+            front.join(root.join_line) as leaf,
+            front.join(root.join_line) as other,
         ):
             await root.wait_for_leaves(2, timeout=BOUND)
             await next(one for one in root.leaves if one.address == leaf.local_address).send(
@@ -312,7 +313,7 @@ def test_a_loop_that_is_left_loses_nothing_and_ends_with_the_session(
     front: Front, here: str
 ) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address) as leaf:
+        async with front.open_root(here) as root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             await root.send_many([b"%d" % n for n in range(6)])
             async for message in leaf:
@@ -333,7 +334,7 @@ def test_a_loop_that_is_left_loses_nothing_and_ends_with_the_session(
 
 def test_a_broken_session_raises(front: Front, here: str) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address) as leaf:
+        async with front.open_root(here) as root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             heard = asyncio.ensure_future(leaf.receive())
             await asyncio.sleep(0.01)
@@ -349,7 +350,7 @@ def test_a_broken_session_raises(front: Front, here: str) -> None:
 
 def test_receive_with_a_timeout(front: Front, here: str) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address) as leaf:
+        async with front.open_root(here) as root, front.join(root.join_line) as leaf:
             for timeout in (0, 0.02):
                 with pytest.raises(joinleaf.SessionTimeoutError):
                     await leaf.receive(timeout=timeout)
@@ -364,7 +365,7 @@ def test_a_leaf_that_does_not_read_holds_the_sender_up_and_misses_nothing(
 ) -> None:
     async def body() -> None:
         root = await front.open_root(here, queue_bytes=4 * BIG)
-        async with root, front.join(root.address) as leaf:
+        async with root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             sent = await until_late(
                 lambda number: root.send(number.to_bytes(4, "big") * (BIG // 4), timeout=0.1)
@@ -385,7 +386,7 @@ def test_a_flow_specification_shapes_what_is_sent_and_loses_nothing(front: Front
 
     async def body() -> None:
         root = await front.open_root("jl://127.0.0.1:0", qos=flow)
-        async with root, front.join(root.address) as leaf:
+        async with root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             loop = asyncio.get_running_loop()
             began = loop.time()
@@ -402,7 +403,7 @@ def test_a_flow_specification_shapes_what_is_sent_and_loses_nothing(front: Front
 def test_a_slow_leaf_that_is_dropped_from_is_told(front: Front, here: str) -> None:
     async def body() -> None:
         root = await front.open_root(here, slow="drop", queue_bytes=BIG)
-        async with root, front.join(root.address) as leaf:
+        async with root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             sent = 0
             missed = "messages_dropped"
@@ -424,7 +425,7 @@ def test_messages_that_cannot_go(front: Front, here: str) -> None:
     async def body() -> None:
         async with front.open_root(here, max_message=1000) as root:
             await root.send(b"nobody hears it, which is no error")
-            async with front.join(root.address, max_message=1000, role="receiver") as leaf:
+            async with front.join(root.join_line, max_message=1000, role="receiver") as leaf:
                 gone = await root.wait_for_leaves(1, timeout=BOUND)
                 with pytest.raises(joinleaf.MessageTooLargeError):
                     await root.send(bytes(1001))
@@ -440,7 +441,7 @@ def test_messages_that_cannot_go(front: Front, here: str) -> None:
 
 def test_a_second_call_in_one_direction_is_busy(front: Front, here: str) -> None:
     async def body() -> None:
-        async with front.open_root(here) as root, front.join(root.address) as leaf:
+        async with front.open_root(here) as root, front.join(root.join_line) as leaf:
             await root.wait_for_leaves(1, timeout=BOUND)
             receiving = asyncio.ensure_future(leaf.receive())
             await asyncio.sleep(0.05)
@@ -456,7 +457,7 @@ def test_a_second_call_in_one_direction_is_busy(front: Front, here: str) -> None
 def test_closing_wakes_every_call(front: Front, here: str) -> None:
     async def body() -> None:
         async with front.open_root(here, queue_bytes=BIG) as root:
-            leaf = await front.join(root.address)
+            leaf = await front.join(root.join_line)
             await root.wait_for_leaves(1, timeout=BOUND)
 
             async def told() -> list[Any]:
@@ -525,8 +526,8 @@ def test_a_folder_reaches_every_leaf(front: Front, tmp_path: Path) -> None:
     async def body() -> None:
         async with (
             front.open_root("jl://127.0.0.1:0") as root,
-            front.join(root.address) as one,
-            front.join(root.address) as two,
+            front.join(root.join_line) as one,
+            front.join(root.join_line) as two,
         ):
             await root.wait_for_leaves(2, timeout=BOUND)
             sending = root.send_file(source, leaves=2, on_progress=progress.append)

@@ -16,5 +16,4 @@ def test_leaves_come_go_crash_and_are_put_out_and_nothing_is_lost_or_left() -> N
     if reason := _reason():
         pytest.skip(reason)
     seed = random.SystemRandom().randrange(1 << 30)
-    print(f"seed {seed}")
-    assert soak(15.0, hosts=2, seed=seed) == []
+    assert soak(15.0, hosts=2, seed=seed) == [], f"seed {seed}"

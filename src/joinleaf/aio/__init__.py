@@ -9,9 +9,8 @@ leaves is held up in ``await send``. A call that is cancelled has done nothing, 
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from joinleaf.aio._bell import Bell
 from joinleaf.aio._leaf import Admit, Leaf, Listener
@@ -23,12 +22,25 @@ from joinleaf.drivers.names import looked_up
 from joinleaf.errors import SpiError
 from joinleaf.members import Leaves
 from joinleaf.messages import both_directions
-from joinleaf.opening import RoleName, entry_for, open_endpoint, own_name, role_of
+from joinleaf.opening import (
+    PathName,
+    RoleName,
+    entry_for,
+    may_enter,
+    open_endpoint,
+    own_name,
+    role_of,
+    trust_of,
+    warn_if_closed,
+)
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEALREADY, session_error
 from joinleaf.spi.provider import Endpoint, Joined, JoinRole, Roles, Settings, SlowPolicy
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address, SessionAddress
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "Admit",
@@ -43,8 +55,6 @@ __all__ = [
     "listen",
     "open_root",
 ]
-
-_log: Final = logging.getLogger("joinleaf")
 
 
 def join(
@@ -62,6 +72,10 @@ def join(
     dead_after: float = 10.0,
     linger: float = 5.0,
     max_message: int = 64 << 20,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Opening[Leaf]:
     """Join a session; by ``await`` or ``async with``.
 
@@ -69,7 +83,7 @@ def join(
 
     Args:
         address: ``udp://group:port``, ``ssm://source@group:port`` (both with ``#key`` sealed),
-            ``jl://host:port``, ``mem://name``, or what a plug-in serves.
+            ``jl://host:port``, ``jls://host:port/#key``, ``mem://name``, or what a plug-in serves.
         data: Connect data for the root, at most 64 KiB; not on plain multicast.
         qos: Flow specifications; one FlowSpec stands for every direction the role has.
         role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
@@ -83,6 +97,12 @@ def join(
         dead_after: Seconds of silence after which the root is dead; at least 0.2.
         linger: Longest wait of ``close`` for the other side, in seconds.
         max_message: Longest message in bytes.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: none, which will do
+            unless the root asks for one.
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; None: the system's
+            authorities, or what the ``#key`` of the address names.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address or an argument is wrong; nothing has happened.
@@ -102,6 +122,7 @@ def join(
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     binding = Address.parse(local) if isinstance(local, str) else local
     flows = both_directions(qos, member_role)
@@ -185,18 +206,23 @@ def open_root(
     linger: float = 5.0,
     max_message: int = 64 << 20,
     name: str | None = None,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Opening[Root]:
     """Open a session as its root, and let leaves in; by ``await`` or ``async with``.
 
     Args:
-        address: ``jl://host:port`` or ``mem://name``; ``jl://0.0.0.0:port`` serves every IPv4
+        address: ``jl://host:port``, encrypted ``jls://host:port``, or ``mem://name``;
+            ``jl://0.0.0.0:port`` serves every IPv4
             interface, ``jl://:port`` every interface, port 0 a free one (see ``Root.address``).
             With ``?plane=nonrooted`` every member hears every other.
         admit: Decides about each join request: a function, or a coroutine function, of which
             several may be under way at once. Return ``request.accept(...)``,
             ``request.reject(...)`` or ``request.defer()``.
         open: True admits everybody, False nobody; None: everybody where the root listens on
-            loopback only, else nobody.
+            loopback only, else whoever has shown the key or a certificate of ``jls://``.
         qos: The session's flow specifications; sending is shaped to them.
         capacity: Bytes per second that GUARANTEED and CONTROLLEDLOAD flows may add up to.
         slow: What happens to a leaf that does not keep up. ``"wait"``: sending waits for it,
@@ -211,6 +237,12 @@ def open_root(
         linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
         max_message: Longest message in bytes.
         name: What to call oneself.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: one made for this
+            session, and a key that joiners must have (see ``Root.join_line``).
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; every leaf must then
+            have one of them. None: leaves need none.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address or an argument is wrong, or that carrier has no root.
@@ -230,6 +262,7 @@ def open_root(
         max_message=max_message,
         capacity=capacity,
         name=own_name(name),
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     flows = both_directions(qos, own_role)
     return Opening(partial(_open_root, where, settings, admit, open, flows))
@@ -253,11 +286,8 @@ async def _open_root(
     with reactor.in_use():
         endpoint = open_endpoint(provider, info, roles, settings, where)
     await _start_listening(endpoint, where, qos)
-    local = endpoint.local_address
-    if admit is None and open_to_all is None and where.scheme != "mem" and not local.is_loopback:
-        _log.warning(
-            "%s is reachable from other hosts and admits nobody: give admit=, or open=True", where
-        )
+    if admit is None and open_to_all is None and not may_enter(endpoint, where, None):
+        warn_if_closed(where)
     return Root(endpoint, where, reactor, settings.linger, admit=admit, open_to_all=open_to_all)
 
 
@@ -283,16 +313,26 @@ def listen(
     dead_after: float = 10.0,
     linger: float = 5.0,
     max_message: int = 64 << 20,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Opening[Listener]:
     """Wait for invitations of roots (``Root.invite``); by ``await`` or ``async with``.
 
     Args:
-        address: ``jl://host:port`` or ``mem://name`` to be reached at.
+        address: ``jl://host:port``, ``jls://host:port`` or ``mem://name`` to be reached at.
         admit: Decides about each invitation; None accepts all.
         name: What to call oneself towards the root.
         dead_after: Seconds of silence after which a root is dead.
         linger: Longest wait of ``close`` for the other side, in seconds.
         max_message: Longest message in bytes.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: one made for this
+            session, and a key that roots must have (see ``Listener.join_line``).
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; every root must then
+            have one of them. None: roots need none.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address is wrong, or its sessions have no root that could invite.
@@ -304,6 +344,7 @@ def listen(
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     return Opening(partial(_listen, where, settings, admit))
 

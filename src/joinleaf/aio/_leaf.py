@@ -15,8 +15,17 @@ from joinleaf.aio._transfers import CallsTheLoop, told_on_loop, transferred
 from joinleaf.drivers.loop import LoopReactor
 from joinleaf.errors import SpiError
 from joinleaf.messages import Decision, Request
+from joinleaf.opening import join_line
 from joinleaf.spi.codes import WSAEINPROGRESS, WSAETIMEDOUT, WSAEWOULDBLOCK, session_error
-from joinleaf.spi.provider import DEFER, Accept, Endpoint, JoinRole, Reject, TakenRequest
+from joinleaf.spi.provider import (
+    DEFER,
+    Accept,
+    Endpoint,
+    JoinRole,
+    Reject,
+    SecuredEndpoint,
+    TakenRequest,
+)
 from joinleaf.transfer import ReceiveResult, receive_object
 from joinleaf.values import Address, SessionAddress
 
@@ -59,6 +68,12 @@ class Leaf(Session):
     def address(self) -> SessionAddress:
         """The session's address, as it was joined."""
         return self._address
+
+    @property
+    def peer_identity(self) -> str:
+        """Who the root is: whom its certificate names, ``"session key"``, ``""`` in cleartext."""
+        endpoint = self._endpoint
+        return endpoint.peer_identity if isinstance(endpoint, SecuredEndpoint) else ""
 
     @property
     def peer_address(self) -> Address:
@@ -143,6 +158,12 @@ class Listener:
     def local_address(self) -> Address:
         """Where roots can reach it."""
         return self._endpoint.local_address
+
+    @property
+    def join_line(self) -> str:
+        """What roots invite it by: the address and, of ``jls://``, the session key."""
+        where = SessionAddress(self._address.scheme, self.local_address, "", self._address.options)
+        return join_line(self._endpoint, where)
 
     async def accept(self, *, timeout: float | None = None) -> Leaf:
         """Wait for an invitation and accept it, unless ``admit`` says no.

@@ -19,6 +19,7 @@ from joinleaf.drivers.names import looked_up
 from joinleaf.errors import SessionClosedError, SessionTimeoutError, SpiError
 from joinleaf.members import Leaves, MemberView
 from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused, QosChanged, both_directions
+from joinleaf.opening import invited, join_line, may_enter
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import WSAEALREADY, WSAENOTCONN, session_error
 from joinleaf.spi.provider import (
@@ -142,17 +143,11 @@ class Root(Session):
         self._changes: list[LeafJoined | LeafLeft] = []
         self._follow_changes = False
         self._members = Leaves(self._leaves, contextlib.nullcontext())
-        self._door = Door(endpoint, reactor, admit, self._may_enter(endpoint, address, open_to_all))
+        self._door = Door(endpoint, reactor, admit, may_enter(endpoint, address, open_to_all))
         self._door.admitted = lambda leg, request: self._welcome(leg, request, b"")
         self._door.refused = self._refused
         super().__init__(endpoint, address, reactor, linger)
         self._door.ask()
-
-    @staticmethod
-    def _may_enter(endpoint: Endpoint, address: SessionAddress, open_to_all: bool | None) -> bool:
-        if open_to_all is None:
-            return address.scheme == "mem" or endpoint.local_address.is_loopback
-        return open_to_all
 
     @property
     def address(self) -> SessionAddress:
@@ -162,6 +157,11 @@ class Root(Session):
         if self._address.scheme != "mem":
             where = Address(where.host, local.port, where.scope)
         return SessionAddress(self._address.scheme, where, "", self._address.options)
+
+    @property
+    def join_line(self) -> str:
+        """What others join by: the address and, of ``jls://``, the session key. It lets in."""
+        return join_line(self._endpoint, self.address)
 
     @property
     def leaves(self) -> Leaves[RootLeaf]:
@@ -232,7 +232,7 @@ class Root(Session):
 
     async def invite(
         self,
-        address: str | Address,
+        address: str | Address | SessionAddress,
         *,
         data: bytes = b"",
         qos: FlowSpec | Qos | None = None,
@@ -243,7 +243,7 @@ class Root(Session):
         Cancelled, it takes the invitation back.
 
         Args:
-            address: ``host:port`` of the leaf.
+            address: ``host:port`` of the leaf, or its join line.
             data: At most 64 KiB that it sees before it answers.
             qos: Flow specifications to agree on.
             timeout: Seconds.
@@ -255,7 +255,7 @@ class Root(Session):
             JoinRefusedError, JoinTimeoutError, AdmissionRefusedError, JoinPendingError (another
             invitation is under way), SessionOSError (unreachable).
         """
-        where = Address.parse(address) if isinstance(address, str) else address
+        where = invited(address)
         names = await names_for(self.info, where)
         try:
             with self._reactor.in_use(), looked_up(names):

@@ -33,6 +33,11 @@ class Side(Protocol):
         """The session key that a join line has to carry; ``""`` if none."""
         ...
 
+    @property
+    def asks_proof(self) -> bool:
+        """Whether whoever connects has to have the session key, or a certificate."""
+        ...
+
     def accepted(self, sock: socket.socket, peer: Address, *, heard: bool) -> Connection:
         """Of a socket that somebody has connected to; if not heard, to say no and nothing else."""
         ...
@@ -50,6 +55,7 @@ class PlainSide:
     """Cleartext."""
 
     key_text = ""
+    asks_proof = False
 
     def listen(self) -> None:
         """Nothing is to be prepared."""

@@ -54,6 +54,13 @@ class TlsSide:
         """The session key that a join line has to carry; ``""`` with certificates from files."""
         return "" if self._session_key is None else self._session_key.text
 
+    @property
+    def asks_proof(self) -> bool:
+        """The session key, or a certificate where the context wants one."""
+        if self._server is None:
+            return False
+        return bool(self.key_text) or self._server[0].verify_mode is ssl.CERT_REQUIRED
+
     def listen(self) -> None:
         """Get ready to be connected to; once is enough.
 

@@ -570,6 +570,11 @@ class SecuredEndpoint(Protocol):
         """Who the one peer is, as far as verified; ``""`` if it is not, or there is none."""
         ...
 
+    @property
+    def asks_proof(self) -> bool:
+        """Whether whoever connects here has to have the session key, or a certificate."""
+        ...
+
 
 @runtime_checkable
 class CheckedProvider(Protocol):

@@ -5,13 +5,22 @@ Everything here is a client of the provider seam; which carrier serves a session
 
 from __future__ import annotations
 
-import logging
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from joinleaf.errors import SpiError
 from joinleaf.members import Leaves
 from joinleaf.messages import both_directions
-from joinleaf.opening import RoleName, entry_for, open_endpoint, own_name, role_of
+from joinleaf.opening import (
+    PathName,
+    RoleName,
+    entry_for,
+    may_enter,
+    open_endpoint,
+    own_name,
+    role_of,
+    trust_of,
+    warn_if_closed,
+)
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import session_error
 from joinleaf.spi.provider import JoinRole, Roles, Settings, SlowPolicy
@@ -20,6 +29,9 @@ from joinleaf.sync._leaf import Leaf, Listener
 from joinleaf.sync._root import Admit, Root, RootLeaf
 from joinleaf.sync._session import Session
 from joinleaf.values import Address, SessionAddress
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "Admit",
@@ -33,8 +45,6 @@ __all__ = [
     "listen",
     "open_root",
 ]
-
-_log: Final = logging.getLogger("joinleaf")
 
 
 def join(
@@ -52,12 +62,16 @@ def join(
     dead_after: float = 10.0,
     linger: float = 5.0,
     max_message: int = 64 << 20,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Leaf:
     """Join a session.
 
     Args:
         address: ``udp://group:port``, ``ssm://source@group:port`` (both with ``#key`` sealed),
-            ``jl://host:port``, ``mem://name``, or what a plug-in serves.
+            ``jl://host:port``, ``jls://host:port/#key``, ``mem://name``, or what a plug-in serves.
         data: Connect data for the root, at most 64 KiB; not on plain multicast.
         qos: Flow specifications; one FlowSpec stands for every direction the role has.
         role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
@@ -71,6 +85,12 @@ def join(
         dead_after: Seconds of silence after which the root is dead; at least 0.2.
         linger: Longest wait of ``close`` for the other side, in seconds.
         max_message: Longest message in bytes.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: none, which will do
+            unless the root asks for one.
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; None: the system's
+            authorities, or what the ``#key`` of the address names.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address or an argument is wrong; nothing has happened.
@@ -90,6 +110,7 @@ def join(
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     provider, info = entry_for(where)
     d_root = info.data_plane_rooted and not info.control_plane_rooted
@@ -131,17 +152,22 @@ def open_root(
     linger: float = 5.0,
     max_message: int = 64 << 20,
     name: str | None = None,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Root:
     """Open a session as its root, and let leaves in.
 
     Args:
-        address: ``jl://host:port`` or ``mem://name``; ``jl://0.0.0.0:port`` serves every IPv4
+        address: ``jl://host:port``, encrypted ``jls://host:port``, or ``mem://name``;
+            ``jl://0.0.0.0:port`` serves every IPv4
             interface, ``jl://:port`` every interface, port 0 a free one (see ``Root.address``).
             With ``?plane=nonrooted`` every member hears every other.
         admit: Decides about each join request; called on a thread of its own, one request at a
             time. Return ``request.accept(...)``, ``request.reject(...)`` or ``request.defer()``.
         open: True admits everybody, False nobody; None: everybody where the root listens on
-            loopback only, else nobody.
+            loopback only, else whoever has shown the key or a certificate of ``jls://``.
         qos: The session's flow specifications; sending is shaped to them.
         capacity: Bytes per second that GUARANTEED and CONTROLLEDLOAD flows may add up to.
         slow: What happens to a leaf that does not keep up. ``"wait"``: sending waits for it,
@@ -156,6 +182,12 @@ def open_root(
         linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
         max_message: Longest message in bytes.
         name: What to call oneself.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: one made for this
+            session, and a key that joiners must have (see ``Root.join_line``).
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; every leaf must then
+            have one of them. None: leaves need none.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address or an argument is wrong, or that carrier has no root.
@@ -175,6 +207,7 @@ def open_root(
         max_message=max_message,
         capacity=capacity,
         name=own_name(name),
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     provider, info = entry_for(where)
     if not info.control_plane_rooted:
@@ -189,14 +222,11 @@ def open_root(
         if qos is not None:
             endpoint.ioctl(c.SIO_SET_QOS, both_directions(qos, own_role))
         endpoint.listen()
-        local = endpoint.local_address
     except SpiError as error:
         endpoint.close(linger=0)
         raise session_error(error) from error
-    if admit is None and open is None and where.scheme != "mem" and not local.is_loopback:
-        _log.warning(
-            "%s is reachable from other hosts and admits nobody: give admit=, or open=True", where
-        )
+    if admit is None and open is None and not may_enter(endpoint, where, None):
+        warn_if_closed(where)
     return Root(endpoint, where, admit=admit, open_to_all=open)
 
 
@@ -208,16 +238,26 @@ def listen(
     dead_after: float = 10.0,
     linger: float = 5.0,
     max_message: int = 64 << 20,
+    cert: PathName | None = None,
+    key: PathName | None = None,
+    ca: PathName | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Listener:
     """Wait for invitations of roots (``Root.invite``).
 
     Args:
-        address: ``jl://host:port`` or ``mem://name`` to be reached at.
+        address: ``jl://host:port``, ``jls://host:port`` or ``mem://name`` to be reached at.
         admit: Decides about each invitation; None accepts all.
         name: What to call oneself towards the root.
         dead_after: Seconds of silence after which a root is dead.
         linger: Longest wait of ``close`` for the other side, in seconds.
         max_message: Longest message in bytes.
+        cert: File (PEM) with the certificate to show, for ``jls://``; None: one made for this
+            session, and a key that roots must have (see ``Listener.join_line``).
+        key: File with its private key; None: it is in the same file.
+        ca: File with the authority whose certificates are taken; every root must then
+            have one of them. None: roots need none.
+        ssl_context: Instead of all three; with TLS 1.3 and certificates of its own.
 
     Raises:
         ValueError: The address is wrong, or its sessions have no root that could invite.
@@ -229,6 +269,7 @@ def listen(
         dead_after=dead_after,
         linger=linger,
         max_message=max_message,
+        trust=trust_of(cert, key, ca, ssl_context),
     )
     provider, info = entry_for(where)
     if not info.control_plane_rooted:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Self
 
 from joinleaf.errors import SpiError
 from joinleaf.messages import Request
+from joinleaf.opening import join_line
 from joinleaf.spi.codes import session_error
-from joinleaf.spi.provider import Accept, Defer, Endpoint, JoinRequest, JoinRole, Reject
+from joinleaf.spi.provider import (
+    Accept,
+    Defer,
+    Endpoint,
+    JoinRequest,
+    JoinRole,
+    Reject,
+    SecuredEndpoint,
+)
 from joinleaf.sync._session import Session
 from joinleaf.transfer import ReceiveResult, receive_object
 from joinleaf.values import Address, SessionAddress
@@ -49,6 +58,12 @@ class Leaf(Session):
     def address(self) -> SessionAddress:
         """The session's address, as it was joined."""
         return self._address
+
+    @property
+    def peer_identity(self) -> str:
+        """Who the root is: whom its certificate names, ``"session key"``, ``""`` in cleartext."""
+        endpoint = self._endpoint
+        return endpoint.peer_identity if isinstance(endpoint, SecuredEndpoint) else ""
 
     @property
     def peer_address(self) -> Address:
@@ -114,6 +129,12 @@ class Listener:
     def local_address(self) -> Address:
         """Where roots can reach it."""
         return self._endpoint.local_address
+
+    @property
+    def join_line(self) -> str:
+        """What roots invite it by: the address and, of ``jls://``, the session key."""
+        where = SessionAddress(self._address.scheme, self.local_address, "", self._address.options)
+        return join_line(self._endpoint, where)
 
     def accept(self, *, timeout: float | None = None) -> Leaf:
         """Wait for an invitation and accept it, unless ``admit`` says no.

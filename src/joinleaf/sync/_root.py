@@ -20,6 +20,7 @@ from joinleaf.messages import (
     Request,
     both_directions,
 )
+from joinleaf.opening import invited, join_line, may_enter
 from joinleaf.spi import constants as c
 from joinleaf.spi.codes import (
     WSAEINTR,
@@ -169,6 +170,11 @@ class Root(Session):
         return SessionAddress(self._address.scheme, where, "", self._address.options)
 
     @property
+    def join_line(self) -> str:
+        """What others join by: the address and, of ``jls://``, the session key. It lets in."""
+        return join_line(self._endpoint, self.address)
+
+    @property
     def leaves(self) -> Leaves[RootLeaf]:
         """Who is in the session: a live view, oldest first."""
         return self._members
@@ -235,7 +241,7 @@ class Root(Session):
 
     def invite(
         self,
-        address: str | Address,
+        address: str | Address | SessionAddress,
         *,
         data: bytes = b"",
         qos: FlowSpec | Qos | None = None,
@@ -244,7 +250,7 @@ class Root(Session):
         """Bring in one leaf that waits for invitations (``joinleaf.listen``).
 
         Args:
-            address: ``host:port`` of the leaf.
+            address: ``host:port`` of the leaf, or its join line.
             data: At most 64 KiB that it sees before it answers.
             qos: Flow specifications to agree on.
             timeout: Seconds.
@@ -256,7 +262,7 @@ class Root(Session):
             JoinRefusedError, JoinTimeoutError, AdmissionRefusedError, JoinPendingError (another
             invitation is under way), SessionOSError (unreachable).
         """
-        where = Address.parse(address) if isinstance(address, str) else address
+        where = invited(address)
         try:
             joined = self._endpoint.join_leaf(
                 where,
@@ -380,12 +386,9 @@ class Root(Session):
                 return verdict
             _log.error("admit returned %r instead of a decision; turned away", verdict)
             return Reject(message="the root could not decide")
-        if self._open is False or (self._open is None and not self._is_local()):
+        if not may_enter(self._endpoint, self._address, self._open):
             return Reject(message=_CLOSED_DOOR)
         return Accept()
-
-    def _is_local(self) -> bool:
-        return self._address.scheme == "mem" or self._endpoint.local_address.is_loopback
 
     def _refused(self, request: JoinRequest, why: str) -> None:
         self._tell(LeafRefused(request.peer, request.name, why))

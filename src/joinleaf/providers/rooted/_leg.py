@@ -83,6 +83,11 @@ class LegEndpoint(EndpointBase):
         return ""
 
     @property
+    def asks_proof(self) -> bool:
+        """Nobody connects to a leg."""
+        return False
+
+    @property
     def peer_identity(self) -> str:
         """Who the leaf is, as far as verified."""
         leg = self._root._session.legs.get(self.key)

@@ -115,6 +115,11 @@ class ListeningEndpoint(EndpointBase):
         return ""
 
     @property
+    def asks_proof(self) -> bool:
+        """Whether whoever connects has to have the session key, or a certificate."""
+        return self._side.asks_proof
+
+    @property
     def local_address(self) -> Address:
         """WSPGetSockName."""
         if self._local is None:
