@@ -124,8 +124,8 @@ def test_who_tells_members_and_why_the_last_ones_left(start: Start) -> None:
         assert (text.end(), as_json.end()) == (0, 0)
         stays.close()
     out = text.stdout.decode()
-    assert re.search(r"1 leaf\nname +address +role +since +lag +dropped", out)
-    assert re.search(r"stays +127\.0\.0\.1:\d+ +receiver +\d\d:\d\d:\d\d +0 B +0", out)
+    assert re.search(r"1 leaf\nname +address +role +since +by +lag +dropped\n", out)
+    assert re.search(r"stays +127\.0\.0\.1:\d+ +receiver +\d\d:\d\d:\d\d +leg +0 B +0", out)
     assert re.search(r"went +127\.0\.0\.1:\d+ .* closed", out)
     summary = as_json.summary()
     assert [one["name"] for one in summary["members"]] == ["stays"]

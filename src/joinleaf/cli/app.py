@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from joinleaf import __version__
+from joinleaf.cli.authority import keys
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.leaf import leaf
 from joinleaf.cli.output import hush_stdout
@@ -49,7 +50,7 @@ def _program(
     """The options of the program itself; the verbs have their own."""
 
 
-for verb in (send, receive, root, leaf, who, protocols):
+for verb in (send, receive, root, leaf, who, keys, protocols):
     app.command()(verb)
 
 

@@ -25,8 +25,8 @@ def leaf(
         str,
         typer.Argument(
             envvar="JOINLEAF_ADDRESS",
-            help="jl://host:port, udp://group:port or ssm://source@group:port; the last two "
-            "with #key, sealed.",
+            help="jl://host:port, a join line (jls://host:port/#key), udp://group:port or "
+            "ssm://source@group:port; the last two with #key, sealed.",
         ),
     ] = f"jl://127.0.0.1:{DEFAULT_PORT}",
     raw: options.Raw = False,
@@ -65,6 +65,9 @@ def leaf(
             help="Longest wait for the root's answer.",
         ),
     ] = 30.0,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    ca: options.Ca = None,
     interface: options.Interface = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -91,6 +94,9 @@ def leaf(
             loopback=not no_loopback,
             local=None if multicast else local_on(interface, where.address),
             name=name,
+            cert=cert,
+            key=key,
+            ca=ca,
         )
         with joined as session:
             _announce(talk, session, sends=role.sends)

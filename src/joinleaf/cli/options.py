@@ -10,10 +10,13 @@ import typer
 from joinleaf.spi.qos import parse_rate
 
 __all__ = [
+    "Ca",
+    "Cert",
     "Digest",
     "DigestOption",
     "Interface",
     "Json",
+    "Key",
     "MaxWait",
     "Open",
     "OwnName",
@@ -98,7 +101,36 @@ Open = Annotated[
     typer.Option(
         "--open",
         envvar="JOINLEAF_OPEN",
-        help="Serve other hosts, and admit everybody. Nothing is encrypted yet.",
+        help="Serve other hosts and admit everybody, without encryption (jl://). Not needed "
+        "otherwise: who has the join line of jls:// is let in.",
+    ),
+]
+Cert = Annotated[
+    str | None,
+    typer.Option(
+        "--cert",
+        envvar="JOINLEAF_CERT",
+        metavar="FILE",
+        help="Certificate to show (PEM), for jls://. See joinleaf keys.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="JOINLEAF_KEY",
+        metavar="FILE",
+        help="Private key of the certificate (PEM). Default: it is in the same file.",
+    ),
+]
+Ca = Annotated[
+    str | None,
+    typer.Option(
+        "--ca",
+        envvar="JOINLEAF_CA",
+        metavar="FILE",
+        help="Authority whose certificates are taken (PEM). A root that has one asks every leaf "
+        "for a certificate.",
     ),
 ]
 Rate = Annotated[

@@ -111,6 +111,9 @@ def receive(
             help="Longest wait for the sender to appear and to offer something. Default: no limit.",
         ),
     ] = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    ca: options.Ca = None,
     interface: options.Interface = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -138,6 +141,7 @@ def receive(
             clean=clean,
             own_name=own_name,
             interface=interface,
+            certificates=(cert, key, ca),
             max_bytes=None if max_size is None else parse_size(max_size),
             timeout=timeout,
         )
@@ -163,6 +167,7 @@ class _Receiving:
     clean: bool
     own_name: str | None
     interface: str | None
+    certificates: tuple[str | None, str | None, str | None]
     max_bytes: int | None
     timeout: float | None
     begun: float = field(default_factory=time.monotonic)
@@ -231,8 +236,12 @@ class _Receiving:
         """A leaf, however long it takes; raises what waiting cannot mend."""
         while True:
             try:
+                cert, key, ca = self.certificates
                 return join(
                     self.where,
+                    cert=cert,
+                    key=key,
+                    ca=ca,
                     timeout=self._one_try(),
                     name=self.own_name,
                     local=local_on(self.interface, self.where.address),

@@ -11,7 +11,7 @@ from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.live import Live, stdin_is_terminal
 from joinleaf.cli.output import Common, Talk
 from joinleaf.cli.running import run_verb
-from joinleaf.cli.serving import reachable, served
+from joinleaf.cli.serving import ONLY_HERE, line_note, reachable, served, shell_word
 from joinleaf.cli.signals import Stop
 from joinleaf.errors import SessionTimeoutError
 from joinleaf.messages import Request
@@ -27,10 +27,13 @@ def root(
         str | None,
         typer.Argument(
             envvar="JOINLEAF_ADDRESS",
-            help="Where to listen. Default: jl://127.0.0.1:7400, with --open jl://:7400.",
+            help="Where to listen. Default: jls://:7400, with --open jl://:7400.",
         ),
     ] = None,
     open_: options.Open = False,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    ca: options.Ca = None,
     leaves: Annotated[
         int | None,
         typer.Option(
@@ -93,7 +96,7 @@ def root(
     """
 
     def body(talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, Any]]:
-        where = served(address, open_to_all=open_, interface=interface)
+        where = served(address, open_to_all=open_, interface=interface, cert=cert, ca=ca)
         limit = options.bytes_per_s(rate)
         opened = open_root(
             where,
@@ -105,6 +108,9 @@ def root(
             name=name,
             dead_after=timeout,
             max_leaves=max_leaves,
+            cert=cert,
+            key=key,
+            ca=ca,
         )
         with opened as session:
             _announce(talk, session, sends=role.sends)
@@ -139,7 +145,7 @@ def _wait(session: Root, number: int, max_wait: float | None) -> None:
 
 
 def _announce(talk: Talk, session: Root, *, sends: bool) -> None:
-    addresses = [str(one) for one in reachable(session.address)]
+    addresses = [shell_word(one.line) for one in reachable(session.join_line)]
     command = f"joinleaf leaf {addresses[0]}"
     talk.event("listening", addresses=addresses, command=command)
     talk.say("Session open. To join it, run:")
@@ -147,7 +153,9 @@ def _announce(talk: Talk, session: Root, *, sends: bool) -> None:
     for other in addresses[1:]:
         talk.say(f"    joinleaf leaf {other}   (by another way to this host)", "dim")
     if session.address.address.is_loopback:
-        talk.say("Only this host can reach that; --open serves other hosts too.", "dim")
+        talk.say(ONLY_HERE, "dim")
+    elif session.address.scheme == "jls":
+        talk.say(line_note(session.join_line), "dim")
     if sends and stdin_is_terminal():
         talk.say(
             "What you type goes to every leaf, line by line. Ctrl-D ends the session.",

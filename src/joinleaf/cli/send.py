@@ -14,7 +14,7 @@ from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk
 from joinleaf.cli.running import run_verb
 from joinleaf.cli.send_view import SendView
-from joinleaf.cli.serving import reachable, served
+from joinleaf.cli.serving import ONLY_HERE, line_note, reachable, served, shell_word
 from joinleaf.cli.signals import Stop
 from joinleaf.messages import LeafJoined, LeafLeft, LeafRefused
 from joinleaf.sync import Root, open_root
@@ -29,7 +29,6 @@ from joinleaf.transfer import (
     TransferResult,
     send_object,
 )
-from joinleaf.values import SessionAddress
 
 __all__ = ["Sending", "send"]
 
@@ -44,10 +43,13 @@ def send(
             "--address",
             "-a",
             envvar="JOINLEAF_ADDRESS",
-            help="Where to listen. Default: jl://127.0.0.1:7400, with --open jl://:7400.",
+            help="Where to listen. Default: jls://:7400, with --open jl://:7400.",
         ),
     ] = None,
     open_: options.Open = False,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    ca: options.Ca = None,
     leaves: Annotated[
         int,
         typer.Option(
@@ -110,12 +112,14 @@ def send(
             linger=linger,
             timeout=timeout,
         )
-        where = served(address, open_to_all=open_, interface=interface)
+        where = served(address, open_to_all=open_, interface=interface, cert=cert, ca=ca)
         from_pipe = source == "-"
         opened = _open_source(source, name)
         try:
-            with open_root(where, open=open_ or None, role="both", linger=2.0) as root:
-                _announce(talk, root.address, opened, open_to_all=open_)
+            with open_root(
+                where, open=open_ or None, role="both", linger=2.0, cert=cert, key=key, ca=ca
+            ) as root:
+                _announce(talk, root, opened)
                 result = sending.run(talk, stop, root, opened, use_keys=not from_pipe)
         finally:
             opened.close()
@@ -131,16 +135,16 @@ def _open_source(source: str, name: str | None) -> Source:
     return StreamSource(open(0, "rb", buffering=0, closefd=False), name=name or "stdin")
 
 
-def _announce(talk: Talk, where: SessionAddress, source: Source, *, open_to_all: bool) -> None:
+def _announce(talk: Talk, root: Root, source: Source) -> None:
     manifest = source.manifest
-    addresses = reachable(where)
+    addresses = [shell_word(address.line) for address in reachable(root.join_line)]
     commands = [f"joinleaf receive {address}" for address in addresses]
     talk.event(
         "listening",
         name=manifest.name,
         kind=manifest.kind,
         size=manifest.size,
-        addresses=[str(address) for address in addresses],
+        addresses=addresses,
         command=commands[0],
     )
     what = units.clean(manifest.name)
@@ -153,8 +157,10 @@ def _announce(talk: Talk, where: SessionAddress, source: Source, *, open_to_all:
     for number, command in enumerate(commands):
         talk.say(f"    {command}", "bold" if number == 0 else "", end="")
         talk.say("" if number == 0 else "   (by another way to this host)", "dim")
-    if where.address.is_loopback and not open_to_all:
-        talk.say("Only this host can reach that; --open serves other hosts too.", "dim")
+    if root.address.address.is_loopback:
+        talk.say(ONLY_HERE, "dim")
+    elif root.address.scheme == "jls":
+        talk.say(line_note(root.join_line), "dim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from joinleaf.errors import SpiError
 from joinleaf.spi.codes import session_error
 from joinleaf.values import Address, SessionAddress
 
-__all__ = ["DEFAULT_PORT", "local_on", "reachable", "served"]
+__all__ = [
+    "DEFAULT_PORT",
+    "ONLY_HERE",
+    "line_note",
+    "local_on",
+    "reachable",
+    "served",
+    "shell_word",
+]
 
 DEFAULT_PORT: Final = 7400
 
@@ -20,19 +28,29 @@ DEFAULT_PORT: Final = 7400
 _ELSEWHERE: Final = ipaddress.ip_address("192.0.2.1")
 
 
-def served(address: str | None, *, open_to_all: bool, interface: str | None) -> SessionAddress:
+ONLY_HERE: Final = "Only this host can reach that. Without an address, other hosts can too."
+
+
+def served(
+    address: str | None,
+    *,
+    open_to_all: bool,
+    interface: str | None,
+    cert: str | None = None,
+    ca: str | None = None,
+) -> SessionAddress:
     """The address to listen on.
 
-    Without one: loopback, and every interface with ``--open``.
+    Without one: every interface, encrypted; in the clear with ``--open``.
 
     Raises:
-        UsageError: It can be reached from other hosts, and nobody was told whom to admit.
+        UsageError: It can be reached from other hosts, and nothing says whom to admit.
         ValueError: It is no address, or not one of a rooted session.
         SessionOSError: There is no such interface.
     """
     if address is None:
-        host = "" if open_to_all else "127.0.0.1"
-        where = SessionAddress("jl", Address(host, DEFAULT_PORT))
+        scheme = "jl" if open_to_all and cert is None else "jls"
+        where = SessionAddress(scheme, Address("", DEFAULT_PORT))
     else:
         where = SessionAddress.parse(address)
     if where.scheme in ("udp", "ssm"):
@@ -42,12 +60,31 @@ def served(address: str | None, *, open_to_all: bool, interface: str | None) -> 
     if interface is not None and (address is None or where.address.is_any):
         host = _address_on(interface, 4)
         where = SessionAddress(where.scheme, Address(host, where.address.port), "", where.options)
-    if not (open_to_all or where.address.is_loopback):
+    if open_to_all or where.address.is_loopback:
+        return where
+    if where.scheme == "jls" and cert is not None and ca is None:
         raise UsageError(
-            f"{where} can be reached from other hosts, and nothing says whom to admit: "
-            "add --open to admit everybody (nothing is encrypted yet)"
+            f"{where}: with --cert alone nothing says whom to admit: add --ca for whoever has a "
+            "certificate of that authority, or --open for everybody"
+        )
+    if where.scheme != "jls":
+        raise UsageError(
+            f"{where} can be reached from other hosts, and nothing says whom to admit: write "
+            "jls:// for whoever has the join line, or add --open for everybody, in the clear"
         )
     return where
+
+
+def line_note(line: str) -> str:
+    """What to know about a join line."""
+    if SessionAddress.parse(line).key:
+        return "Encrypted. Whoever has this line can join, for 30 days or until this ends."
+    return "Encrypted. Whoever shows a certificate that the authority has signed can join."
+
+
+def shell_word(line: str) -> str:
+    """A join line as one word of any shell: some take # or & for something else."""
+    return f'"{line}"' if set(line) & set("#&?*;") else line
 
 
 def local_on(interface: str | None, peer: Address) -> Address | None:
@@ -72,8 +109,9 @@ def _address_on(interface: str, version: int) -> str:
     raise UsageError(f"interface {found} has no address to listen on or to leave from")
 
 
-def reachable(where: SessionAddress) -> list[SessionAddress]:
+def reachable(line: str) -> list[SessionAddress]:
     """Addresses that others reach a root at, the most likely one first; never the wildcard."""
+    where = SessionAddress.parse(line)
     if not where.address.is_any:
         return [where]
     only_ipv4 = where.address.host == "0.0.0.0"
@@ -87,6 +125,8 @@ def reachable(where: SessionAddress) -> list[SessionAddress]:
     main = route_source(_ELSEWHERE)
     hosts.sort(key=lambda address: (address != main, address.version))
     return [
-        SessionAddress(where.scheme, Address(str(host), where.address.port), "", where.options)
+        SessionAddress(
+            where.scheme, Address(str(host), where.address.port), "", where.options, where.key
+        )
         for host in hosts or [ipaddress.ip_address("127.0.0.1")]
     ]

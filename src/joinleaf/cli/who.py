@@ -16,6 +16,7 @@ from joinleaf.cli.serving import DEFAULT_PORT
 from joinleaf.cli.signals import Stop
 from joinleaf.core.wire.control import Roster, RosterRow
 from joinleaf.errors import SpiError
+from joinleaf.opening import trust_of
 from joinleaf.providers.rooted import query_roster
 from joinleaf.spi.codes import session_error
 from joinleaf.spi.provider import JoinRole
@@ -35,6 +36,9 @@ def who(
     address: Annotated[
         str, typer.Argument(envvar="JOINLEAF_ADDRESS", help="Where the root listens.")
     ] = f"jl://127.0.0.1:{DEFAULT_PORT}",
+    cert: options.Cert = None,
+    key: options.Key = None,
+    ca: options.Ca = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -53,10 +57,16 @@ def who(
 
     def body(talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, Any]]:
         where = SessionAddress.parse(address)
-        if where.scheme != "jl":
+        if where.scheme not in ("jl", "jls"):
             raise UsageError(f"{where}: only a root can be asked, jl://host:port")
         try:
-            roster = query_roster(where.address, timeout)
+            roster = query_roster(
+                where.address,
+                timeout,
+                secured=where.scheme == "jls",
+                trust=trust_of(cert, key, ca, None),
+                key=where.key,
+            )
         except SpiError as error:
             raise session_error(error) from error
         if not json:
@@ -79,6 +89,8 @@ def _facts(row: RosterRow) -> dict[str, Any]:
         "since": row.since_ms / 1000,
         "lag": row.queued_bytes,
         "dropped": row.dropped,
+        "carrier": row.carrier,
+        "identity": row.identity,
     }
     return {**facts, "left": row.left, "left_at": row.left_ms / 1000} if row.left else facts
 
@@ -87,8 +99,10 @@ def _listing(roster: Roster) -> str:
     members = [_member(row) for row in roster.members]
     lines = [units.count(len(members), "leaf", "leaves")]
     if members:
-        titles = ("name", "address", "role", "since", "lag", "dropped")
-        lines += aligned([titles, *members], right=frozenset({4, 5}))
+        titles = ("name", "address", "role", "since", "by", "lag", "dropped", "identity")
+        shown = len(titles) - (not any(row.identity for row in roster.members))
+        rows = [row[:shown] for row in (titles, *members)]
+        lines += aligned(rows, right=frozenset({5, 6}))
     if roster.former:
         former = [_leaver(row) for row in reversed(roster.former[-_LEAVERS_SHOWN:])]
         heads = ("name", "address", "left", "dropped", "reason")
@@ -102,8 +116,10 @@ def _member(row: RosterRow) -> tuple[str, ...]:
         units.clean(row.address),
         _ROLES.get(JoinRole(row.role), ""),
         _clock(row.since_ms),
+        units.clean(row.carrier),
         units.size(row.queued_bytes),
         str(row.dropped),
+        units.clean(row.identity),
     )
 
 

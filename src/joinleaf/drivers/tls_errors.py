@@ -43,15 +43,15 @@ _VERIFY: Final[dict[int, tuple[str, str]]] = {
     21: ("the certificate of {peer} is of an authority that is not trusted here", _TRUST),
     26: (
         "the certificate of {peer} is not for this use",
-        "Who is connected to needs a certificate for servers: joinleaf keys --root",
+        "Who is connected to needs a certificate made without --leaf: joinleaf keys NAME",
     ),
     62: (
         "the certificate of {peer} is for another name",
-        "Join by a name or address in it, or issue one for this: joinleaf keys --root",
+        "Join by a name or address in it, or issue one for this: joinleaf keys NAME",
     ),
     64: (
         "the certificate of {peer} is for another address",
-        "Join by a name or address in it, or issue one for this: joinleaf keys --root",
+        "Join by a name or address in it, or issue one for this: joinleaf keys NAME",
     ),
 }
 

@@ -23,13 +23,13 @@ from joinleaf.core.keys.session_key import NONCE_BYTES, SECRET_BYTES, SessionKey
 from joinleaf.drivers.certificates import expiry_of, session_credential
 from joinleaf.drivers.connections import Connection
 from joinleaf.drivers.tls_connection import TlsConnection, TlsPeer
-from joinleaf.drivers.tls_errors import expired_session, unproved
+from joinleaf.drivers.tls_errors import expired_session, explained, unproved
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import WSAEINVAL, spi_error_from_os
 from joinleaf.spi.provider import Trust
 from joinleaf.values import Address, KeyedAddress
 
-__all__ = ["TlsSide", "parse_key", "unverified_context"]
+__all__ = ["TlsSide", "asking", "parse_key"]
 
 _log: Final = logging.getLogger("joinleaf")
 
@@ -135,9 +135,36 @@ def parse_key(text: str) -> SessionKey:
         raise SpiError(WSAEINVAL, str(error), call="join_leaf") from error
 
 
-def unverified_context(trust: Trust | None) -> ssl.SSLContext:
-    """A client's that takes any certificate: for who pins it, or asks on its own host."""
-    return _client_from_files(trust or Trust(), verifies=False)
+def asking(
+    sock: socket.socket, address: Address, trust: Trust | None, key: str
+) -> tuple[ssl.SSLSocket, AskerGate | None]:
+    """TLS over a blocking socket, for one question to a root on this host.
+
+    Args:
+        sock: Connected; the result takes it over.
+        address: Where to, for errors.
+        trust: A certificate to show, and whom to believe; without an authority any certificate is
+            taken, as nobody else listens at an address of this host.
+        key: The session key; ``""``: none.
+
+    Returns:
+        The socket, and how to prove the key.
+
+    Raises:
+        SpiError: The key is none.
+        OSError: The other end is not who it should be, or speaks no TLS.
+    """
+    chosen = trust or Trust()
+    verifies = bool(chosen.ca) and not key
+    judge = _Pinned(parse_key(key), str(address)) if key else None
+    context = _client_from_files(chosen, verifies=verifies)
+    try:
+        tls = context.wrap_socket(sock, server_hostname=address.host if verifies else None)
+        gate = judge.check(tls)[1] if judge is not None else None
+    except ssl.SSLError as error:
+        raise explained(error, str(address)) from error
+    assert gate is None or isinstance(gate, AskerGate)
+    return tls, gate
 
 
 # Who is at the other end
@@ -162,7 +189,7 @@ class _Pinned:
         self._key = key
         self._named = named
 
-    def check(self, tls: ssl.SSLObject) -> tuple[str, Gate | None]:
+    def check(self, tls: ssl.SSLObject | ssl.SSLSocket) -> tuple[str, Gate | None]:
         """By its certificate, whose key it has used in the handshake."""
         certificate = tls.getpeercert(binary_form=True) or b""
         if not self._key.names(certificate):

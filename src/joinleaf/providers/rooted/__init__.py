@@ -15,8 +15,9 @@ import uuid
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from joinleaf.core.keys.session_key import SessionKey
 from joinleaf.drivers.sides import PlainSide, Side
-from joinleaf.drivers.tls_side import TlsSide, parse_key
+from joinleaf.drivers.tls_side import TlsSide
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted._group import LEG, group_of
 from joinleaf.providers.rooted._leaf import LeafEndpoint
@@ -97,6 +98,8 @@ class RootedProvider:
         """
         if address.key and not self.secures:
             raise ValueError(f"{address} takes no key, as nothing is encrypted: write jls://")
+        if address.key:
+            SessionKey.parse(address.key)  # told now rather than when the network has been asked
         if unknown := set(address.options) - _OPTIONS:
             raise ValueError(
                 f"{address}: option {sorted(unknown)[0]!r} is not known to {self.scheme}://"
@@ -166,8 +169,6 @@ class SecuredProvider(RootedProvider):
                 call="open",
                 hint="Leave the key out of its address",
             )
-        if key:
-            parse_key(key)  # told now rather than when the network has been asked
         side = TlsSide(settings.trust, key)
         if roles.c_root:
             side.listen()  # what cannot be loaded is told before an address is taken
