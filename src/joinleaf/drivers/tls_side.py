@@ -25,7 +25,7 @@ from joinleaf.drivers.connections import Connection
 from joinleaf.drivers.tls_connection import TlsConnection, TlsPeer
 from joinleaf.drivers.tls_errors import expired_session, explained, unproved
 from joinleaf.errors import SpiError
-from joinleaf.spi.codes import WSAEINVAL, spi_error_from_os
+from joinleaf.spi.codes import WSAEINVAL
 from joinleaf.spi.provider import Trust
 from joinleaf.values import Address, KeyedAddress
 
@@ -292,8 +292,10 @@ def _explaining(wrong: str) -> Iterator[None]:
     except _EncryptedKeyError as error:
         raise SpiError(WSAEINVAL, str(error), call="open") from error
     except OSError as error:
-        message = f"cannot read {error.filename}" if error.filename else wrong
-        raise spi_error_from_os(error, call="open", message=message) from error
+        what = f"cannot read {error.filename}" if error.filename else wrong
+        hint = "Check the path, and who may read the file"
+        message = f"{what}: {error.strerror or error}"
+        raise SpiError(WSAEINVAL, message, call="open", hint=hint) from error
 
 
 class _EncryptedKeyError(Exception):
