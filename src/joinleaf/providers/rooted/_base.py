@@ -139,6 +139,11 @@ class Guard:
         self._lock.release()
 
 
+AHEAD_S: Final = 0.03
+"""A batch is taken up so long before it conforms: else nothing would be there to send when it does,
+as a caller that waits is woken late."""
+
+
 class Inbox:
     """Received batches waiting for the caller.
 
@@ -385,11 +390,15 @@ class EndpointBase(ABC):
         """Have what leaves by the network kept to this too, packet by packet. Under the lock."""
 
     def _shape(self, size: int, deadline: float | None, timeout: float | None) -> None:
-        """Wait until ``size`` bytes conform to the agreed rate; all or nothing."""
+        """Wait until ``size`` bytes nearly conform to the agreed rate; all or nothing.
+
+        What leaves is held to it by the session's shapers; here is decided whether a batch can
+        leave in its time at all.
+        """
         bucket = self._bucket
         if bucket is None:
             return
-        delay = bucket.delay_ns(size, time.monotonic_ns()) / 1e9
+        delay = max(0.0, bucket.delay_ns(size, time.monotonic_ns()) / 1e9 - AHEAD_S)
         if deadline is not None and delay > 0 and time.monotonic() + delay > deadline:
             if timeout is not None and timeout <= 0 and self._callback is not None:
                 self._driver.reactor.call_later(delay, self._tell_of_room)
