@@ -31,11 +31,11 @@ CLOGGING = [bytes([n]) * BIG for n in range(1, 33)]
 read to its end whether somebody asks for it or not."""
 
 
-@pytest.fixture(params=["legs", "group", "jls"])
+@pytest.fixture(params=["legs", "group", "jls", "sealed"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Over legs in the clear, over a group, over encrypted legs."""
-    group = "239.255.83.21:48321" if request.param == "group" else None
-    with World(group, "jls" if request.param == "jls" else "jl") as made:
+    """Over legs in the clear, over a group, over encrypted legs, over a sealed group."""
+    group = "239.255.83.21:48321" if request.param in ("group", "sealed") else None
+    with World(group, "jls" if request.param in ("jls", "sealed") else "jl") as made:
         yield made
 
 

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
+from joinleaf.core.keys.group import GroupKeys
 from joinleaf.core.qos.shaper import shaper_of
 from joinleaf.core.reliability.pacing import StreamPacer
 from joinleaf.core.reliability.sender import StreamSender, Train
 from joinleaf.core.wire.control import GroupFacts
-from joinleaf.core.wire.frames import DATA_HEADER_SIZE
+from joinleaf.core.wire.frames import DATA_HEADER_SIZE, Kind, control_frame
 from joinleaf.core.wire.reports import decode_report
 from joinleaf.spi.provider import Buffer
 from joinleaf.spi.qos import FlowSpec
@@ -84,6 +87,7 @@ class RootCarriage:
         facts: What joiners are told.
         sender: The stream.
         pacer: The stream's; None: it keeps to no rate.
+        keys: What the sender seals with; None: nothing is sealed.
 
     Attributes:
         flow: What the stream keeps to; None: nothing was agreed.
@@ -93,9 +97,16 @@ class RootCarriage:
     """
 
     def __init__(
-        self, facts: GroupFacts, sender: StreamSender, pacer: StreamPacer | None = None
+        self,
+        facts: GroupFacts,
+        sender: StreamSender,
+        pacer: StreamPacer | None = None,
+        keys: GroupKeys | None = None,
     ) -> None:
         self._pacer = pacer
+        self._keys = keys
+        self._knowing: dict[int, None] = {}  # the legs that have been given the current key
+        self._somebody_left = False  # who knows it
         self.flow: FlowSpec | None = None
         self.facts = facts
         self.sender = sender
@@ -117,18 +128,55 @@ class RootCarriage:
         """What serves this leaf."""
         return Carrier.GROUP if key in self._on_group else Carrier.LEG
 
+    def tell(self, key: int) -> GroupFacts:
+        """What an asker is told with ACCEPT, the current key among it."""
+        self._knowing[key] = None
+        return self.facts
+
     def joined(self, key: int, now_ns: int) -> None:
         """A leaf that was told of the group is a member now: let it hear a probe."""
         self._told[key] = _Listener(on_group=False, until_ns=now_ns + PROBE_FOR_NS)
         self._next_probe_ns = now_ns
 
     def left(self, key: int) -> None:
-        """It is no member any more."""
+        """It is no member any more, and must not read on."""
         self._told.pop(key, None)
+        if key in self._knowing:
+            del self._knowing[key]
+            self._somebody_left = True
         self._skipped_from.pop(key, None)
         if key in self._on_group:
             del self._on_group[key]
             self.sender.remove_leaf(key)
+
+    # Keys
+
+    @property
+    def sealed(self) -> bool:
+        """Whether only members can read the stream."""
+        return self._keys is not None
+
+    @property
+    def due_for_rotation(self) -> bool:
+        """Whether a new key is due: somebody who knew this one has left, or it has sealed much."""
+        keys = self._keys
+        return keys is not None and (self._somebody_left or keys.due_for_rotation)
+
+    def rotate(self, random_bytes: bytes) -> tuple[bytes, list[int]]:
+        """Begin a new epoch; nothing may be sealed between a leave and this.
+
+        Args:
+            random_bytes: 32 fresh ones.
+
+        Returns:
+            The KEY frame, and the legs it has to go on: of everybody who knows the old one,
+            whether the group serves them at the moment or not.
+        """
+        assert self._keys is not None
+        fact = self._keys.rotate(random_bytes)
+        self.facts = msgspec.structs.replace(self.facts, key=fact.body())
+        self._somebody_left = False
+        return control_frame(Kind.KEY, fact.body()), list(self._knowing)
 
     def reported(self, key: int, body: memoryview, now_ns: int) -> bytes | None:
         """A leaf reports; if it is that it hears the group, the START for its leg.

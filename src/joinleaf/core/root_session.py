@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -36,6 +36,7 @@ from joinleaf.core.session import (
 from joinleaf.core.wire.control import (
     VERSION,
     Answer,
+    GroupFacts,
     Name,
     QosBody,
     Request,
@@ -131,7 +132,11 @@ class RootSession(Session):
         deadline_ns: int | None,
     ) -> None:
         """Start asking a leaf; the connection is being made. WSAEFAULT if data are too long."""
-        request = self._ask(bounded(data), qos, facts=self._facts(self._new_leaf_id()))
+        # Who is merely asked must not know the key; a leg is encrypted as well, only dearer.
+        carriage = self.carriage
+        group = carriage.facts if carriage is not None and not carriage.sealed else None
+        facts = self._facts(self._new_leaf_id(), group)
+        request = self._ask(bounded(data), qos, facts=facts)
         self._add(key, peer, local, now_ns, asker=True, deadline_ns=deadline_ns, request=request)
 
     def _ask(self, data: bytes, qos: Qos | None, facts: SessionFacts | None) -> Request:
@@ -151,7 +156,7 @@ class RootSession(Session):
         leaf, self._next_leaf = self._next_leaf, self._next_leaf + 1
         return leaf
 
-    def _facts(self, leaf: int) -> SessionFacts:
+    def _facts(self, leaf: int, group: GroupFacts | None) -> SessionFacts:
         return SessionFacts(
             session=self.session_id,
             leaf=leaf,
@@ -159,7 +164,7 @@ class RootSession(Session):
             d_root=self.myself.d_root,
             role=self.myself.role,
             sequence=self.sequence,
-            group=self.carriage.facts if self.carriage is not None else None,
+            group=group,
         )
 
     def admit(self, key: int, verdict: Accept) -> None:
@@ -186,6 +191,8 @@ class RootSession(Session):
             self.reject(key, Reject(message=str(error)), code=error.code)
             raise
         self.queue.pop(key, None)
+        hears = self.carriage is not None and JoinRole(request.role).receives
+        group = self.carriage.tell(key) if self.carriage is not None and hears else None
         answer = Answer(
             version=VERSION,
             incarnation=self.incarnation,
@@ -196,7 +203,7 @@ class RootSession(Session):
             data=verdict.data,
             qos=QosBody.of(leg.qos),
             name=self.settings.name,
-            facts=self._facts(self._new_leaf_id()),
+            facts=self._facts(self._new_leaf_id(), group),
         )
         leg.answer = answer
         self.process(key, leg.association.admit(answer))
@@ -263,7 +270,7 @@ class RootSession(Session):
         self._membership_changed()
         self.count("joins_admitted")
         self._shape_leg(leg)
-        if self._may_hear_group(leg):
+        if self._may_hear_group(leg) and facts.group is not None:
             assert self.carriage is not None
             self.carriage.joined(key, self._now_ns)
         self.out.append(LegJoined(key, answer))
@@ -375,11 +382,11 @@ class RootSession(Session):
     def _left(self, key: int, leg: Leg) -> None:
         self.admission.release(("up", key))
         self.admission.release(("down", key))
+        if self.carriage is not None:
+            self.carriage.left(key)
         if leg.member is not None:
-            if self.carriage is not None:
-                self.carriage.left(key)
-                if leg.qos is not None:
-                    self._shape_group()
+            if self.carriage is not None and leg.qos is not None:
+                self._shape_group()
             del self._by_leaf[leg.member.key]
             leg.member = None
             self._membership_changed()
@@ -528,6 +535,20 @@ class RootSession(Session):
             else:
                 if (frame := self.carriage.skip(key, self.sequence)) is not None:
                     self.put_on_leg(key, frame)
+
+    def renew_group_key(self, random_bytes: Callable[[], bytes]) -> None:
+        """Give everybody who hears the group a new key, if one is due.
+
+        Args:
+            random_bytes: Gives 32 fresh ones.
+        """
+        carriage = self.carriage
+        if carriage is None or not carriage.due_for_rotation:
+            return
+        frame, keys = carriage.rotate(random_bytes())
+        self.count("group_keys", 1)
+        for key in keys:
+            self.put_on_leg(key, frame)
 
     def dropped(self, key: int) -> int:
         """Messages that the slow policy has kept from a leaf so far."""

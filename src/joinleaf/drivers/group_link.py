@@ -124,8 +124,15 @@ class RootLink:
     listens = False
     deaf = True
 
-    def __init__(self, port: GroupSender, session: RootSession, carriage: RootCarriage) -> None:
+    def __init__(
+        self,
+        port: GroupSender,
+        session: RootSession,
+        carriage: RootCarriage,
+        draw: Callable[[], bytes],
+    ) -> None:
         self._port = port
+        self._draw = draw  # gives a fresh group key
         self._session = session
         self._carriage = carriage
         self._unsent: Train | None = None
@@ -156,6 +163,7 @@ class RootLink:
     def transmit(self) -> None:
         """Send trains as long as the window, the rate and the kernel allow."""
         port, carriage = self._port, self._carriage
+        self._session.renew_group_key(self._draw)
         if (dscp := carriage.flow.dscp if carriage.flow is not None else 0) != self._dscp:
             self._dscp = dscp
             port.set_dscp(dscp)

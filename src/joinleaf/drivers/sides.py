@@ -24,6 +24,11 @@ class SecureConnection(Protocol):
 class Side(Protocol):
     """Makes connections for one endpoint."""
 
+    @property
+    def secures(self) -> bool:
+        """Whether they are encrypted."""
+        ...
+
     def listen(self) -> None:
         """Get ready to be connected to. SpiError if that is not possible."""
         ...
@@ -55,6 +60,7 @@ class PlainSide:
     """Cleartext."""
 
     key_text = ""
+    secures = False
     asks_proof = False
 
     def listen(self) -> None:

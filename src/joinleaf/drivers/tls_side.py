@@ -42,6 +42,8 @@ class TlsSide:
         key: The session key for whomever is connected to, unless its address has its own.
     """
 
+    secures = True
+
     def __init__(self, trust: Trust | None, key: str = "") -> None:
         self._trust = trust or Trust()
         self._key = key

@@ -117,6 +117,11 @@ class GroupFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff_us: _U32 = 0
     key: Annotated[bytes, Meta(max_length=64)] = b""
 
+    def __repr__(self) -> str:
+        names = (name for name in self.__struct_fields__ if name != "key")
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"GroupFacts({shown}, key={'...' if self.key else ''!r})"
+
     def address(self) -> Address:
         """The group as a value."""
         return Address(self.host, self.port)

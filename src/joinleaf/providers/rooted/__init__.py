@@ -107,11 +107,7 @@ class RootedProvider:
         plane = address.options.get("plane", "rooted")
         if plane not in ("rooted", "nonrooted"):
             raise ValueError(f"{address}: plane is rooted or nonrooted, not {plane!r}")
-        if group_of(address) is not None and self.secures:
-            raise ValueError(
-                f"{address}: a multicast stream is not sealed yet: leave data= out, and the legs "
-                "carry everything, encrypted"
-            )
+        group_of(address)
         ip = address.address.ip
         version6 = ip is not None and ip.version == 6
         return self._entries[(2 if plane == "nonrooted" else 0) + version6]

@@ -6,6 +6,8 @@ import logging
 import os
 from typing import Final
 
+from joinleaf.core.keys.derive import KEY_BYTES
+from joinleaf.core.keys.group import GroupKeys, KeyFact, LeafKeys
 from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.reliability.congestion import CongestionWindow
 from joinleaf.core.reliability.pacing import StreamPacer
@@ -17,7 +19,7 @@ from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.units import UNIT_OVERHEAD, Layout
 from joinleaf.drivers.group_link import LeafLink, RootLink
 from joinleaf.drivers.group_port import GroupReceiver, GroupSender
-from joinleaf.errors import SpiError
+from joinleaf.errors import RemoteProtocolError, SpiError
 from joinleaf.spi.provider import Settings
 from joinleaf.values import IDENTITY_BYTES, Address, SessionAddress
 
@@ -57,15 +59,23 @@ def group_of(address: SessionAddress) -> Address | None:
 
 
 def open_group(
-    session: RootSession, group: Address, settings: Settings, local: Address
+    session: RootSession, group: Address, settings: Settings, local: Address, *, sealed: bool
 ) -> RootLink:
     """Open the root's end, and have joiners told of it from now on.
+
+    Args:
+        session: The root's.
+        group: Where to send.
+        settings: Interface and hops.
+        local: Where the root listens.
+        sealed: Whether only members shall read: where the legs are encrypted, keys travel there.
 
     Raises:
         SpiError: No interface for the group, or it cannot be sent to.
     """
     port = GroupSender(group, settings.interface, local=local.host, ttl=settings.hops)
     tag = int.from_bytes(os.urandom(4), "big")
+    keys = GroupKeys(_fresh_key(), tag) if sealed else None
     facts = GroupFacts(
         host=group.host,
         port=group.port,
@@ -73,6 +83,7 @@ def open_group(
         tag=tag,
         nonce=os.urandom(IDENTITY_BYTES),
         window=WINDOW_BYTES,
+        key=keys.key_frame_body() if keys is not None else b"",
     )
     layout = Layout(port.segment)
     window = CongestionWindow(
@@ -82,17 +93,35 @@ def open_group(
     )
     pacer = StreamPacer(window)
     sender = StreamSender(
-        layout, tag=tag, window_bytes=WINDOW_BYTES, congestion=window, pacer=pacer
+        layout, tag=tag, window_bytes=WINDOW_BYTES, sealer=keys, congestion=window, pacer=pacer
     )
-    carriage = RootCarriage(facts, sender, pacer)
+    carriage = RootCarriage(facts, sender, pacer, keys)
     session.carriage = carriage
-    return RootLink(port, session, carriage)
+    return RootLink(port, session, carriage, _fresh_key)
+
+
+def _fresh_key() -> bytes:
+    return os.urandom(KEY_BYTES)
 
 
 def hear_group(
-    session: LeafSession, key: int, facts: GroupFacts, settings: Settings, local: Address
+    session: LeafSession,
+    key: int,
+    facts: GroupFacts,
+    settings: Settings,
+    local: Address,
+    *,
+    sealed: bool,
 ) -> LeafLink | None:
     """Join the group; None, and a line in the log, if this host cannot: the leg serves then."""
+    if sealed and not facts.key:
+        _log.warning("%s is not sealed, as this session has to be", facts.address())
+        return None
+    try:
+        keys = LeafKeys(KeyFact.parse(facts.key), facts.tag) if facts.key else None
+    except RemoteProtocolError as error:
+        _log.warning("cannot hear %s, and is served by its leg: %s", facts.address(), error)
+        return None
     try:
         port = GroupReceiver(
             facts.address(),
@@ -108,8 +137,9 @@ def hear_group(
     receiver = StreamReceiver(
         tag=facts.tag,
         window_bytes=window,
+        opener=keys,
         probe=facts.nonce,
         backoff_seed=int.from_bytes(os.urandom(4), "big"),
     )
-    session.hear_group(key, receiver, None)
+    session.hear_group(key, receiver, keys)
     return LeafLink(port, session)

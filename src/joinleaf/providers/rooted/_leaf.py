@@ -267,7 +267,9 @@ class LeafEndpoint(ListeningEndpoint):
 
     def _hear_group(self, key: int, facts: GroupFacts) -> None:
         local = self._driver.local_address(key) or Address("")
-        link = hear_group(self._session, key, facts, self._settings, local)
+        link = hear_group(
+            self._session, key, facts, self._settings, local, sealed=self._side.secures
+        )
         if link is not None:
             self._driver.use_link(link)
 

@@ -130,7 +130,9 @@ class RootEndpoint(ListeningEndpoint):
 
     def _open_group(self, group: Address, bound: Address) -> None:
         try:
-            link = open_group(self._session, group, self._settings, bound)
+            link = open_group(
+                self._session, group, self._settings, bound, sealed=self._side.secures
+            )
         except BaseException:
             assert self._sock is not None
             self._sock.close()
