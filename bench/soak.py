@@ -62,12 +62,12 @@ def soak(seconds: float, *, hosts: int = 4, loss: float = 0.02, seed: int) -> li
         crashed = 0
         while time.monotonic() < time_over - 4.0 and not _failed(ends):
             host = dice.choice(net.leaves)
-            crasher = _leaf(net, fleet, host, dice.choice(FRONTS), 1e6, dice.randrange(1 << 30))
+            doomed = _leaf(net, fleet, host, dice.choice(FRONTS), 1e6, dice.randrange(1 << 30))
             time.sleep(dice.uniform(0.3, CRASH_EVERY_S))
-            if crasher.poll() is None:
-                crasher.process.kill()
+            if doomed.poll() is None:
+                doomed.process.kill()
                 crashed += 1
-            wait_for([crasher], 5.0)
+            wait_for([doomed], 5.0)
         wait_for(ends, max(0.0, time_over - time.monotonic()) + GRACE_S)
         wrong = [line for program in ends for line in _judge(program)]
         wrong += [
