@@ -68,7 +68,6 @@ class LeafSession(Session):
     Attributes:
         facts: What the root told of the session, once joined.
         myself: This leaf in the data plane.
-        sequence: Number of this leaf's next message.
         stream: The multicast stream, where this leaf hears it.
     """
 
@@ -86,7 +85,6 @@ class LeafSession(Session):
         self.facts: SessionFacts | None = None
         self.root_answer: Answer | None = None
         self.myself = Member(-1, d_root=d_root)
-        self.sequence = 0
         self._names: dict[int, Address] = {}
         self.stream: LeafCarriage | None = None
         self._directs = 0  # messages for this leaf only, since it joined
@@ -330,20 +328,32 @@ class LeafSession(Session):
             # sent to others since then is not for this leaf, and its numbers are not missing.
             leg.expected[ROOT_ID] = facts.sequence
 
-    def send(self, key: int, messages: Sequence[Buffer]) -> PackedBatch:
-        """Queue a batch for whoever hears this leaf; WSAENOTCONN once it is no member."""
-        leg = self._member_leg(key)
-        packed = pack(
+    def _heard_alone(self, leg: Leg) -> int:
+        return ROOT_ID if self.stream is None and self.myself.role.receives else -1
+
+    def pack(self, messages: Sequence[Buffer], keys: Sequence[int]) -> PackedBatch:
+        """The frames of this leaf's next batch, for its one leg."""
+        leg = self.legs[keys[0]]
+        return pack(
             messages,
             sender=self.myself.key,
             sequence=self.sequence,
             flags=0,
             max_message=longest(leg.association.peer_max_message, leg.flow),
         )
+
+    def packed_sent(self, packed: PackedBatch) -> None:
+        """The batch made last has been sent, or queued."""
+        self.count("messages_sent", packed.count)
         self.sequence += packed.count
+
+    def send(self, key: int, messages: Sequence[Buffer]) -> PackedBatch:
+        """Queue a batch for whoever hears this leaf; WSAENOTCONN once it is no member."""
+        leg = self._member_leg(key)
+        packed = self.pack(messages, (key,))
         leg.association.outbox.extend(packed.buffers, packed.size)
         self.dirty[key] = None
-        self.count("messages_sent", packed.count)
+        self.packed_sent(packed)
         return packed
 
     def _named(self, event: Named) -> None:

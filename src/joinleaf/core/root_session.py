@@ -79,7 +79,6 @@ class RootSession(Session):
         session_id: The session's identity.
         rooted: Whether the data plane is rooted.
         myself: The root in the data plane.
-        sequence: Number of the root's next message.
         view: Number of the membership; grows with every change.
         carriage: The multicast stream, where the session has one.
     """
@@ -100,7 +99,6 @@ class RootSession(Session):
         self.rooted = rooted
         self.myself = Member(ROOT_ID, d_root=d_root, role=role)
         self.sending: FlowSpec | None = None  # what the root keeps to, whoever hears it
-        self.sequence = 0
         self.view = 0
         self.admission = Admission(settings.capacity)
         self._next_leaf = 1
@@ -467,6 +465,22 @@ class RootSession(Session):
             for key in keys
             if (leg := self.legs.get(key)) is not None and leg.association.outbox.size > limit
         ]
+
+    def _heard_alone(self, leg: Leg) -> int:
+        member = leg.member
+        if member is None or not (self.rooted and self.myself.d_root):
+            return -1
+        return member.key if hears(self.myself, member, rooted=True) else -1
+
+    def pack(self, messages: Sequence[Buffer], keys: Sequence[int]) -> PackedBatch:
+        """The frames of the root's next batch to all that hear it by their legs."""
+        limit = longest(self.settings.max_message, self.sending)
+        return pack(messages, sender=ROOT_ID, sequence=self.sequence, flags=0, max_message=limit)
+
+    def packed_sent(self, packed: PackedBatch) -> None:
+        """The batch made last has been sent to, or queued for, all that hear the root."""
+        self.count("messages_sent", packed.count)
+        self.sequence += packed.count
 
     def send(
         self, messages: Sequence[Buffer], now_ns: int, to: Collection[int] | None = None

@@ -46,7 +46,7 @@ from joinleaf.core.wire.control import (
     Refusal,
     Request,
 )
-from joinleaf.core.wire.data import PackedBatch, pack
+from joinleaf.core.wire.data import PackedBatch, pack, read_run
 from joinleaf.core.wire.frames import (
     DATA_PREFIX,
     SIDE,
@@ -273,6 +273,7 @@ class Session(ABC):
             brought their deadlines forward; the owner clears it. What the network does to a leg's
             deadlines shows in an output.
         counters: Named counts.
+        sequence: Number of this end's next message.
         doorstep: Who has connected and is no member yet.
     """
 
@@ -289,6 +290,7 @@ class Session(ABC):
         self.dirty: dict[int, None] = {}
         self.touched: dict[int, None] = {}
         self.counters: dict[str, int] = {}
+        self.sequence = 0
         self.backlog = settings.backlog
         self.doorstep = Doorstep()
         self._complained_ns: int | None = None
@@ -393,6 +395,46 @@ class Session(ABC):
         self.process(key, self.legs[key].association.received(count, now_ns), wall_ns)
         if self.doorstep.places and key in self.doorstep.places:
             self._weigh(key)
+
+    def straight(self, key: int, count: int, now_ns: int, wall_ns: int) -> Batch | None:
+        """As ``received``, where nothing but the next messages of the peer has come.
+
+        Returns:
+            What has come, which is then in no output; None, with nothing changed, if anything else
+            has come or is to be done: call ``received``.
+        """
+        leg = self.legs[key]
+        association = leg.association
+        if self.out or not association.active or association.reader.pending:
+            return None
+        sender = self._heard_alone(leg)
+        sequence = leg.expected.get(sender)
+        if sequence is None:
+            return None
+        reader, limit = association.reader, self.settings.max_message
+        messages = read_run(reader.buffer(), count, sender, sequence, limit)
+        if not messages:
+            return None
+        leg.expected[sender] = sequence + len(messages)
+        self._now_ns = association.heard_ns = now_ns
+        self.count("messages_received", len(messages))
+        return Batch(messages, association.peer, sequence, wall_ns)
+
+    @abstractmethod
+    def _heard_alone(self, leg: Leg) -> int:
+        """Whose messages a leg brings to this end, and to nobody else; -1: it is not so simple."""
+
+    @abstractmethod
+    def pack(self, messages: Sequence[Buffer], keys: Sequence[int]) -> PackedBatch:
+        """The frames of this end's next batch for all that hear it, by these legs.
+
+        Raises:
+            SpiError: WSAEMSGSIZE. In no case has anything changed.
+        """
+
+    @abstractmethod
+    def packed_sent(self, packed: PackedBatch) -> None:
+        """The batch made last has been sent to, or queued for, all that hear this end."""
 
     def lost(
         self, key: int, now_ns: int, *, code: int = 0, message: str = "", hint: str = ""

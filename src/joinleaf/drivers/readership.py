@@ -19,6 +19,8 @@ __all__ = ["Readership"]
 TAKEOVER_S: Final = 0.05
 """The reactor reads for a session once no caller has for this long."""
 
+_TAKEOVER_NS: Final = int(TAKEOVER_S * 1e9)
+
 LOOK_EVERY_S: Final = 0.01
 """How often it looks where a poller has no descriptor to nest (Windows)."""
 
@@ -45,7 +47,7 @@ class Readership:
         self._reactor = reactor
         self._work = work
         self._watching = False
-        self._last_read = 0.0
+        self._last_read_ns = 0
         self._takeover_armed = False
         self._closed = False
 
@@ -59,13 +61,21 @@ class Readership:
                 self._watching = False
                 self._reactor.unwatch(self._poller.fileno())
 
+    def may_look(self, now_ns: int) -> bool:
+        """Whether this thread may read once without entering, as it does not wait.
+
+        Under the lock. Not while the reactor watches: it would wake for all that comes.
+        """
+        self._last_read_ns = now_ns
+        return self._takeover_armed and not self._watching
+
     def leave(self) -> None:
         """It reads no more. Not under the lock."""
         if self._reactor.is_current_thread:
             return
         with self._lock:
             self.callers -= 1
-            self._last_read = time.monotonic()
+            self._last_read_ns = time.monotonic_ns()
             if not self._takeover_armed and not self._closed:
                 self._takeover_armed = True
                 self._reactor.call_later(TAKEOVER_S, self._take_over)
@@ -75,10 +85,10 @@ class Readership:
             self._takeover_armed = False
             if self._closed or self._watching or self.callers:
                 return  # who waits in receive reads; leaving it arms this again
-            quiet = time.monotonic() - self._last_read
-            if quiet < TAKEOVER_S:
+            left_ns = self._last_read_ns + _TAKEOVER_NS - time.monotonic_ns()
+            if left_ns > 0:
                 self._takeover_armed = True
-                self._reactor.call_later(TAKEOVER_S - quiet, self._take_over)
+                self._reactor.call_later(left_ns / 1e9, self._take_over)
                 return
             self.watch()
 

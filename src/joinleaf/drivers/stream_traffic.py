@@ -21,11 +21,13 @@ from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import Arrived, Drop, Leg, Output, Session
 from joinleaf.drivers.connections import Connection
 from joinleaf.drivers.group_link import GroupLink, LinkClock
+from joinleaf.drivers.lane import Lane
 from joinleaf.drivers.poller import READ, WRITE
 from joinleaf.drivers.seldom import SELDOM_S, Seldom
 from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_sockets import Callbacks, StreamSockets
 from joinleaf.spi.codes import WSAECONNABORTED, code_of_errno
+from joinleaf.spi.provider import Batch
 
 __all__ = ["SCRATCH_BYTES", "StreamTraffic", "new_scratch"]
 
@@ -54,6 +56,9 @@ HANDSHAKE_BUDGET: Final = 32
 """Steps of handshakes per turn: one of TLS takes up to a millisecond, and members are not to wait
 for a flood of them. The others are due in the next turn."""
 
+LOOK_ROUND_NS: Final = 10_000_000
+"""Who reads its one leg straight looks this often whether somebody knocks, at the least."""
+
 FLUSH_S: Final = 1.0
 """A connection to be closed once what is queued has been sent is given this long for it."""
 
@@ -73,6 +78,7 @@ class StreamTraffic(StreamSockets):
     """See the module.
 
     Attributes:
+        lane: The short way to all that hear this end, while nothing but data happens; else None.
         finishing: Everything will be given back as soon as the last connection is gone.
         paused: No member is read, because one that must hear it all is behind.
     """
@@ -84,6 +90,7 @@ class StreamTraffic(StreamSockets):
         side: Side | None = None,
     ) -> None:
         super().__init__(session, dispatch, side)
+        self.lane: Lane | None = None
         self.finishing = False
         self.paused = False
         self._hold_all = False  # no member is read: the owner's queue of received messages is full
@@ -96,6 +103,7 @@ class StreamTraffic(StreamSockets):
         self._unarmed: dict[int, None] = {}
         self._turn_bytes = 0
         self._turn_handshakes = 0
+        self._look_round_ns = 0
         self._link: GroupLink | None = None
         self._link_clock: LinkClock | None = None
         self._paced: dict[int, int] = {}  # legs that wait for their rate, and until when
@@ -146,6 +154,7 @@ class StreamTraffic(StreamSockets):
         """
         callbacks: Callbacks = []
         session = self.session
+        self.lane = None
         if self._link is not None:
             self._serve_link(self._link)
         while session.out or session.dirty:
@@ -214,6 +223,23 @@ class StreamTraffic(StreamSockets):
         if self._link is not None:
             self._serve_link(self._link)
         return all_sent and not self.unsettled
+
+    def open_lane(self, keys: Sequence[int]) -> None:
+        """A batch to all that hear this end has left by these legs: let the next go straight.
+
+        Under the lock.
+        """
+        if self._link is not None and not self._link.listens:
+            return  # the group carries what the root sends
+        legs, connections = [], []
+        for key in keys:
+            leg, connection = self.session.legs.get(key), self._connections.get(key)
+            if leg is None or connection is None or not Lane.is_open(leg, connection):
+                return
+            legs.append(leg)
+            connections.append(connection)
+        if not self.unsettled:
+            self.lane = Lane(self.session, keys, legs, connections)
 
     def tell_of_room(self, who: object, keys: Sequence[int], tell: Callable[[], Callbacks]) -> None:
         """Call ``tell`` under the lock, once, when these legs have nothing queued any more."""
@@ -372,9 +398,15 @@ class StreamTraffic(StreamSockets):
     def dispose(self) -> None:
         """Give everything back: sockets, descriptors, timers. The session is over."""
         with self.lock:
+            self.lane = None
             self._close_link()
             self._pace_clock.close()
             super().dispose()
+
+    def abandon(self) -> None:
+        """Forget, in a forked child, a session of its parent."""
+        self.lane = None
+        super().abandon()
 
     def _close_link(self) -> None:
         link, self._link = self._link, None
@@ -498,15 +530,37 @@ class StreamTraffic(StreamSockets):
 
     def read(self, key: int) -> bool:
         """Read one leg once; False if nothing was there. Under the lock."""
+        return self._read(key, straight=False) is not None
+
+    def read_straight(self, now_ns: int) -> Batch | bool | None:
+        """Read the one connection once, if there is one and nothing else is due.
+
+        Under the lock.
+
+        Returns:
+            What has come, if that was data for this end and nothing else: it is in no output then.
+            True: something else has come, and was taken in. False: nothing has. None: not looked.
+        """
+        connections = self._connections
+        if len(connections) != 1 or self._link is not None:
+            return None
+        if self._sources and now_ns > self._look_round_ns:
+            return None
+        ((key, connection),) = connections.items()
+        if connection.establishing or connection.deaf:
+            return None
+        return self._read(key, straight=True) or False
+
+    def _read(self, key: int, *, straight: bool) -> Batch | bool | None:
         connection = self._connections.get(key)
         leg = self.session.legs.get(key)
         if connection is None or leg is None:
-            return False
+            return None
         counts: list[int] = []
         try:
             connection.receive_into(leg.association.reader.buffer(), counts)
         except BlockingIOError:
-            return False
+            return None
         except OSError as error:
             self._lost(key, error)
             return True
@@ -514,26 +568,33 @@ class StreamTraffic(StreamSockets):
             if counts:
                 self._received(key, connection, counts[0])
             raise
-        self._received(key, connection, counts[0])
-        return True
+        return self._received(key, connection, counts[0], straight=straight) or True
 
-    def _received(self, key: int, connection: Connection, count: int) -> None:
+    def _received(
+        self, key: int, connection: Connection, count: int, *, straight: bool = False
+    ) -> Batch | None:
+        session = self.session
         if not count:
             code = code_of_errno(connection.broken) if connection.broken else 0
-            self.session.lost(key, time.monotonic_ns(), code=code)
-            return
+            session.lost(key, time.monotonic_ns(), code=code)
+            return None
         self._turn_bytes += count
         try:
-            self.session.received(key, count, time.monotonic_ns(), time.time_ns())
+            now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+            if straight and (batch := session.straight(key, count, now_ns, wall_ns)) is not None:
+                return batch
+            session.received(key, count, now_ns, wall_ns)
         except KeyboardInterrupt:
             # Half a read has been taken in; what comes after it would be read as something else.
             text = "interrupted while taking in what had arrived"
-            self.session.lost(key, time.monotonic_ns(), code=WSAECONNABORTED, message=text)
+            session.lost(key, time.monotonic_ns(), code=WSAECONNABORTED, message=text)
             raise
+        return None
 
     def _turn(self) -> None:
         """Everything that is ready now, once. Under the lock."""
         self._turn_bytes = self._turn_handshakes = 0
+        self._look_round_ns = time.monotonic_ns() + LOOK_ROUND_NS
         for fd, what in self._poller.poll(0):
             if (key := self._keys.get(fd)) is not None:
                 self._turn_of(key, self._connections[key], what)

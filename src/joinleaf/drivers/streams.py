@@ -24,6 +24,7 @@ from joinleaf.drivers.stream_sockets import Callbacks
 from joinleaf.drivers.stream_traffic import StreamTraffic
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import WSAEINTR
+from joinleaf.spi.provider import Batch
 
 __all__ = ["StreamDriver"]
 
@@ -52,22 +53,77 @@ class StreamDriver(StreamTraffic):
         self._link_reads = 0
         _drivers.add(self)
 
-    def pump_until(
+    def receive(
         self,
-        done: Callable[[], T | None],
+        done: Callable[[], Batch | None],
         timeout: float | None,
-        *,
-        claim: Callable[[Arrived], T | None] | None = None,
-        direct: bool = False,
-    ) -> T | None:
+        claim: Callable[[Arrived], Batch | None],
+    ) -> Batch | None:
+        """Read and wait in this thread until there is a batch, or the time is over.
+
+        The usual case is short: what has come is data and nothing else, and goes from the socket
+        to the caller without passing a queue.
+
+        Args:
+            done: Asked under the lock for what waits in the owner's queue.
+            timeout: Seconds; None for ever.
+            claim: Asked under the lock about what has arrived if it is the only thing that
+                happened: a result spares the way through the owner's queue.
+
+        Raises:
+            SpiError: WSAEINTR, cancelled or closed.
+        """
+        lock, readers = self.lock, self._readers
+        cancellations, entered, woken = self.cancellations, False, False
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                callbacks: Callbacks = []
+                try:
+                    with lock:
+                        batch = done()
+                        if batch is not None:
+                            return batch
+                        now_ns = time.monotonic_ns()
+                        straight = entered or readers.may_look(now_ns)
+                        came = self.read_straight(now_ns) if straight else None
+                        if type(came) is Batch:
+                            return came
+                        if came is None or (woken and not came):
+                            if not self.closed:
+                                self._read_now()
+                            batch = self._claimed(claim)
+                        if came is not False or woken:
+                            if self.unsettled:
+                                callbacks = self.settle()
+                            batch = batch or done()
+                        if batch is None:
+                            self._check_not_cancelled(cancellations)
+                            mark = self.waiter.mark()
+                            fd = self._fileno_to_read()
+                            if not entered:
+                                readers.enter()
+                                entered = True
+                finally:  # also where ``done`` raised: the end of a session is an event as well
+                    for callback in callbacks:
+                        callback()
+                if batch is not None:
+                    return batch
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._wait(fd, left, mark)
+                woken = True
+        finally:
+            if entered:
+                readers.leave()
+
+    def pump_until(self, done: Callable[[], T | None], timeout: float | None) -> T | None:
         """Read and wait in this thread until ``done`` gives something, or the time is over.
 
         Args:
             done: Asked under the lock.
             timeout: Seconds; None for ever.
-            claim: Asked under the lock about what has arrived if it is the only thing that
-                happened: a result spares the way through the owner's queue.
-            direct: The one connection is read without asking the poller first.
 
         Raises:
             SpiError: WSAEINTR, cancelled or closed.
@@ -82,17 +138,14 @@ class StreamDriver(StreamTraffic):
                     with self.lock:
                         result = done()
                         if result is None and not self.closed:
-                            self._read_now(direct)
-                            if claim is not None:
-                                result = self._claimed(claim)
+                            self._read_now()
                             if self.unsettled:
                                 callbacks = self.settle()
-                            if result is None:
-                                result = done()
+                            result = done()
                         if result is None:
                             self._check_not_cancelled(cancellations)
                             mark = self.waiter.mark()
-                            fd = self._fileno_to_read(direct)
+                            fd = self._poller.fileno()
                 finally:  # also where ``done`` raised: the end of a session is an event as well
                     for callback in callbacks:
                         callback()
@@ -109,15 +162,11 @@ class StreamDriver(StreamTraffic):
         if cancellations != self.cancellations or self.closed:
             raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
 
-    def _read_now(self, direct: bool) -> None:
+    def _read_now(self) -> None:
         if self._link is not None and self._link.listens:
             self._read_link_first(self._link)
-            return
-        sole = self.sole_connection() if direct else None
-        if sole is None or sole[1].establishing or sole[1].deaf:
-            self._turn()
         else:
-            self.read(sole[0])
+            self._turn()
 
     def _read_link_first(self, link: GroupLink) -> None:
         """The stream brings nearly everything; but its repairs and its end come by the leg."""
@@ -125,11 +174,11 @@ class StreamDriver(StreamTraffic):
         if link.deaf or self._link_reads % LOOK_AT_LEG_EVERY == 0 or not link.read():
             self._turn()
 
-    def _fileno_to_read(self, direct: bool) -> int:
-        sole = self.sole_connection() if direct and self._link is None else None
+    def _fileno_to_read(self) -> int:
+        sole = self.sole_connection() if self._link is None else None
         return self._poller.fileno() if sole is None else sole[1].fileno()
 
-    def _claimed(self, claim: Callable[[Arrived], T | None]) -> T | None:
+    def _claimed(self, claim: Callable[[Arrived], Batch | None]) -> Batch | None:
         out = self.session.out
         if len(out) != 1 or type(out[0]) is not Arrived:
             return None

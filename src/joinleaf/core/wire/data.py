@@ -13,8 +13,12 @@ from typing import Final
 import msgspec
 
 from joinleaf.core.wire.frames import (
+    DATA,
+    DATA_HEADER,
     DATA_HEADER_SIZE,
     DATA_PREFIX,
+    HEADER,
+    MAGIC,
     RAW,
     data_header,
     write_data_header,
@@ -23,7 +27,7 @@ from joinleaf.errors import RemoteProtocolError, SpiError
 from joinleaf.spi.codes import WSAEFAULT, WSAEMSGSIZE
 from joinleaf.spi.provider import Buffer
 
-__all__ = ["MAX_FRAME_OVERHEAD", "PackedBatch", "messages_of", "pack", "unpack"]
+__all__ = ["MAX_FRAME_OVERHEAD", "PackedBatch", "messages_of", "pack", "read_run", "unpack"]
 
 RAW_FROM: Final = 8 << 10
 """Messages from this length on go raw; below, one more buffer a message costs more than a copy."""
@@ -89,6 +93,12 @@ def pack(
         SpiError: WSAEMSGSIZE, or WSAEFAULT for memory that is not contiguous; nothing has been
             made.
     """
+    if len(messages) == 1 and type(message := messages[0]) is bytes:
+        size = len(message)
+        if 0 < size < RAW_FROM and size <= max_message:
+            # One small message is its own payload: half the work of an array at either end.
+            frame = data_header(size, flags | RAW, sender, sequence) + message
+            return PackedBatch([frame], len(frame), 1, borrowed=False)
     if not messages:
         messages = []  # an empty string of bytes is no batch, but would be encoded as a message
     types = list(map(type, messages))
@@ -237,6 +247,47 @@ def _arrays(
     middle = len(messages) // 2
     yield from _arrays(messages[:middle], sender, sequence, flags, limit)
     yield from _arrays(messages[middle:], sender, sequence + middle, flags, limit)
+
+
+def read_run(
+    view: memoryview, end: int, sender: int, sequence: int, max_message: int
+) -> list[bytes] | None:
+    """The messages of whole frames that follow each other, if that is all there is.
+
+    Args:
+        view: Where they begin.
+        end: Where they end.
+        sender: Whose they have to be.
+        sequence: Number that the first message has to have.
+        max_message: Longest message allowed, in bytes.
+
+    Returns:
+        None if there is anything else: a part of a frame, another kind, a flag, a breach.
+    """
+    position, run = 0, 0
+    messages: list[bytes] = []
+    while end - position >= DATA_HEADER_SIZE:
+        size, kind, flags, magic, whose, number = DATA_HEADER.unpack_from(view, position)
+        start, position = position + DATA_HEADER_SIZE, position + HEADER.size + size
+        if (
+            kind != DATA
+            or flags & ~RAW
+            or whose != sender
+            or number != sequence + run
+            or magic != MAGIC
+            or not start <= position <= end
+        ):
+            return None
+        try:
+            part = messages_of(flags, view[start:position], max_message)
+        except RemoteProtocolError:
+            return None
+        if run:
+            messages += part
+        else:
+            messages = part
+        run += len(part)
+    return messages if run and position == end else None
 
 
 def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, list[bytes]]:

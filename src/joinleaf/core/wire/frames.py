@@ -20,12 +20,14 @@ from joinleaf.errors import RemoteProtocolError
 
 __all__ = [
     "DATA",
+    "DATA_HEADER",
     "DATA_HEADER_SIZE",
     "DATA_PREFIX",
     "DIRECT",
     "GROUP_KINDS",
     "HEADER",
     "KIND_AT",
+    "MAGIC",
     "MAX_CONTROL_BODY",
     "RAW",
     "SIDE",
@@ -41,7 +43,7 @@ __all__ = [
 MAGIC: Final = 0x4A4C
 HEADER: Final = struct.Struct(">IBBH")
 KIND_AT: Final = 4
-_DATA_HEADER: Final = struct.Struct(">IBBHIQ")
+DATA_HEADER: Final = struct.Struct(">IBBHIQ")
 DATA_PREFIX: Final = struct.Struct(">IQ")
 
 MAX_CONTROL_BODY: Final = 192 << 10
@@ -129,16 +131,16 @@ def control_frame(kind: Kind, body: bytes = b"") -> bytes:
 
 def data_header(size: int, flags: int, sender: int, sequence: int) -> bytes:
     """The 20 bytes in front of a DATA payload of ``size`` bytes."""
-    return _DATA_HEADER.pack(size + DATA_PREFIX.size, DATA, flags, MAGIC, sender, sequence)
+    return DATA_HEADER.pack(size + DATA_PREFIX.size, DATA, flags, MAGIC, sender, sequence)
 
 
 def write_data_header(buffer: bytearray, flags: int, sender: int, sequence: int) -> None:
     """Fill in the first 20 bytes of a buffer whose payload is already behind them."""
     size = len(buffer) - HEADER.size
-    _DATA_HEADER.pack_into(buffer, 0, size, DATA, flags, MAGIC, sender, sequence)
+    DATA_HEADER.pack_into(buffer, 0, size, DATA, flags, MAGIC, sender, sequence)
 
 
-DATA_HEADER_SIZE: Final = _DATA_HEADER.size
+DATA_HEADER_SIZE: Final = DATA_HEADER.size
 
 
 def parse_header(

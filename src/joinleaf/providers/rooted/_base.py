@@ -181,6 +181,7 @@ class EndpointBase(ABC):
     """Fields and behaviour of every endpoint of a rooted session."""
 
     _takes_requests = True
+    _hears_session = True  # else side chat alone
 
     def __init__(
         self, info: ProtocolInfo, roles: Roles, settings: Settings, driver: StreamDriver
@@ -349,9 +350,10 @@ class EndpointBase(ABC):
             if self._cannot_receive:
                 raise SpiError(WSAESHUTDOWN, "receiving was shut down", call="receive")
             self._check_may_receive()
-            batch = self._driver.pump_until(
-                self._take_or_end, timeout, claim=self._claim, direct=True
-            )
+            if self._hears_session:
+                batch = self._driver.receive(self._take_or_end, timeout, self._claim)
+            else:
+                batch = self._driver.pump_until(self._take_or_end, timeout)
         if batch is None:
             raise late(timeout, "receive")
         return batch
@@ -377,6 +379,7 @@ class EndpointBase(ABC):
     def _set_qos(self, qos: Qos | None) -> None:
         """Take over what was agreed; it is stated as the asker sees the directions."""
         self._qos = qos
+        self._driver.lane = None
         sending = None
         if qos is not None:
             sending = qos.receiving if self._was_invited else qos.sending
@@ -416,6 +419,7 @@ class EndpointBase(ABC):
         deadline: float | None,
         *,
         waits: bool = True,
+        to_all: Sequence[Buffer] | None = None,
     ) -> None:
         """Queue a batch, and have the kernel take it; what it does not take in time is kept.
 
@@ -423,6 +427,7 @@ class EndpointBase(ABC):
             queue: Checks and queues, under the lock; gives the legs concerned and the batch.
             deadline: Until when to wait for the kernel.
             waits: Whether to wait at all.
+            to_all: The batch, if it is for all that hear this end: it may go straight.
         """
         driver = self._driver
         keys: Sequence[int] = ()
@@ -432,11 +437,20 @@ class EndpointBase(ABC):
             with driver.lock:
                 # Until it is known, and where Ctrl-C strikes in between: all of them, borrowed.
                 keys, borrowed = driver.keys(), True
-                keys, packed = queue()
+                lane = driver.lane if to_all is not None else None
+                if lane is None or to_all is None:
+                    keys, packed = queue()
+                elif (rest := lane.send(to_all)) is None:
+                    done = True
+                    return
+                else:
+                    keys, packed = lane.keys, rest
                 borrowed = packed.borrowed
                 done = driver.flush_at_once(keys)
                 if not done:
                     calls = driver.settle(arm=False)
+                elif to_all is not None:
+                    driver.open_lane(keys)
             for call in calls:
                 call()
             if waits and not done:

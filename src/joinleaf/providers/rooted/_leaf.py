@@ -351,18 +351,19 @@ class LeafEndpoint(ListeningEndpoint):
         with self._sending:
             deadline = None if timeout is None else time.monotonic() + timeout
             keys = (self._key,)
-            if not self._driver.has_room():
-                self._check_may_send()
-                self._await_room(keys, deadline, timeout)
-            if self._bucket is not None:
-                self._check_may_send()
-                self._shape(total_bytes(messages), deadline, timeout)
+            if self._bucket is not None or self._driver.lane is None:
+                if not self._driver.has_room():
+                    self._check_may_send()
+                    self._await_room(keys, deadline, timeout)
+                if self._bucket is not None:
+                    self._check_may_send()
+                    self._shape(total_bytes(messages), deadline, timeout)
 
             def queue() -> tuple[Sequence[int], PackedBatch]:
                 self._check_may_send()
                 return keys, self._session.send(self._key, messages)
 
-            self._send_off(queue, deadline)
+            self._send_off(queue, deadline, to_all=messages)
 
     def _check_may_send(self) -> None:
         self._check_open("send")

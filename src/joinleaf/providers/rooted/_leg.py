@@ -61,6 +61,7 @@ class LegEndpoint(EndpointBase):
     """
 
     _takes_requests = False
+    _hears_session = False
 
     def __init__(self, root: RootEndpoint, key: int, request: JoinRequest | None) -> None:
         super().__init__(root.info, Roles(c_root=False, d_root=False), root._settings, root._driver)

@@ -326,11 +326,12 @@ class RootEndpoint(ListeningEndpoint):
         with self._sending:
             deadline = None if timeout is None else time.monotonic() + timeout
             waits = to is not None or self._settings.slow is SlowPolicy.WAIT
-            if waits and not self._driver.has_room():
-                self._await_room(self._targets(to), deadline, timeout)
-            if self._bucket is not None:  # last: what it takes out is for what is really sent
-                self._targets(to)
-                self._shape(total_bytes(messages), deadline, timeout)
+            if to is not None or self._bucket is not None or self._driver.lane is None:
+                if waits and not self._driver.has_room():
+                    self._await_room(self._targets(to), deadline, timeout)
+                if self._bucket is not None:  # last: what it takes out is for what is really sent
+                    self._targets(to)
+                    self._shape(total_bytes(messages), deadline, timeout)
             self._commit(messages, to, deadline, waits=waits)
 
     def _targets(self, to: Collection[Endpoint] | None) -> Sequence[int]:
@@ -364,7 +365,7 @@ class RootEndpoint(ListeningEndpoint):
             some = None if to is None else keys
             return keys, self._session.send(messages, time.monotonic_ns(), some)
 
-        self._send_off(queue, deadline, waits=waits)
+        self._send_off(queue, deadline, waits=waits, to_all=messages if to is None else None)
 
     def _is_for_me(self, arrived: Arrived) -> bool:
         return not arrived.batch.side

@@ -61,10 +61,22 @@ def test_an_empty_batch_is_one_empty_frame_whatever_its_type() -> None:
 
 
 @pytest.mark.parametrize(("size", "raw"), [(RAW_FROM - 1, False), (RAW_FROM, True)])
-def test_a_message_goes_raw_from_the_bound_on(size: int, raw: bool) -> None:
-    batch = make([bytes(size)])
-    assert split(batch) == [(Flag.RAW if raw else 0, [bytes(size)])]
+def test_messages_go_raw_from_the_bound_on(size: int, raw: bool) -> None:
+    batch = make([bytes(size), bytes(size)])
+    expected = [(Flag.RAW, [bytes(size)])] * 2 if raw else [(0, [bytes(size)] * 2)]
+    assert split(batch) == expected
     assert batch.borrowed is raw
+
+
+@pytest.mark.parametrize("size", [0, 1, RAW_FROM - 1])
+def test_a_small_message_alone_is_a_frame_of_its_own_and_nobodys_memory(size: int) -> None:
+    batch = make([bytes(size)])
+    assert split(batch) == [(Flag.RAW if size else 0, [bytes(size)])]
+    assert not batch.borrowed
+    assert len(batch.buffers) == 1
+    with pytest.raises(SpiError) as error:
+        make([bytes(9)], max_message=8)
+    assert error.value.code == WSAEMSGSIZE
 
 
 def test_a_long_message_is_not_copied_on_its_way_out() -> None:
@@ -76,7 +88,8 @@ def test_a_long_message_is_not_copied_on_its_way_out() -> None:
 
 @pytest.mark.parametrize("flags", [0, Flag.SIDE, Flag.DIRECT])
 def test_other_flags_are_kept_beside_raw(flags: int) -> None:
-    assert split(make([b"x"], flags=flags))[0][0] == flags
+    assert split(make([b"x", b"y"], flags=flags))[0][0] == flags
+    assert split(make([b"x"], flags=flags))[0][0] == flags | Flag.RAW
     assert split(make([bytes(RAW_FROM)], flags=flags))[0][0] == flags | Flag.RAW
 
 
