@@ -94,6 +94,14 @@ class Unpacker:
         self._payloads = iter(batch.messages)
         self.waiting = map(Message, self._payloads, repeat(batch.sender), numbers, seconds, gaps)
 
+    def first(self, batch: Batch) -> Message | None:
+        """As ``put``, and the first message of the batch; None if it only tells of a gap."""
+        messages = batch.messages
+        if len(messages) == 1 and not batch.gap and not self._gaps:
+            return Message(messages[0], batch.sender, batch.sequence, batch.time_ns / 1e9)
+        self.put(batch)
+        return next(self.waiting, None)
+
     def rest(self) -> Batch | None:
         """What has not been handed out, as a batch again; None if nothing is left."""
         rest = list(self.waiting)

@@ -174,11 +174,10 @@ class Session:
         message = next(unpacker.waiting, None)
         if message is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            while message is None:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                unpacker.put(await self._next_batch(left))
-                message = next(unpacker.waiting, None)
-        self._show_readiness()
+            while (message := unpacker.first(await self._next_batch(timeout))) is None:
+                timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._ready is not None:
+            self._show_readiness()
         return message
 
     async def receive_many(self, *, timeout: float | None = None) -> Batch:

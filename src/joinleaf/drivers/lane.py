@@ -77,6 +77,7 @@ class Lane:
         # Ctrl-C raises between any two steps of Python, and most likely right after a system call;
         # so the answers of the kernel are put into a list by the very call that asks it.
         counts: list[int] = []
+        queueing = False
         try:
             with contextlib.suppress(OSError):  # the long way meets it again, whatever it is
                 if len(buffers) == 1:
@@ -89,19 +90,20 @@ class Lane:
                     leg.association.outbox.sent_bytes += size
                 session.packed_sent(packed)
                 return None
+            queueing = True
             self._queue(packed, counts)
         except KeyboardInterrupt:
-            if counts and session.sequence == first:
-                self._interrupted(packed, counts)
+            if session.sequence == first and queueing:
+                self._break_off()
+            elif session.sequence == first and counts:
+                self._queue(packed, counts)
             raise
         return packed
 
-    def _interrupted(self, packed: PackedBatch, counts: Sequence[int]) -> None:
-        if not any(leg.association.outbox.size for leg in self._legs):
-            self._queue(packed, counts)
-            return
-        # Struck while queueing: nobody can tell what a leg has queued, so nothing may follow.
-        for connection in self._connections:
+    def _break_off(self) -> None:
+        """Nobody can tell what has been queued: nothing may follow what has been sent."""
+        for leg, connection in zip(self._legs, self._connections, strict=True):
+            leg.association.outbox.clear()
             connection.broken = errno.ECONNABORTED
             connection.end_sending()
 

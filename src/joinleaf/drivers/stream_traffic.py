@@ -511,6 +511,7 @@ class StreamTraffic(StreamSockets):
 
     def arm_output(self, keys: Iterable[int]) -> None:
         """Hand over to the reactor what a sender could not wait for. Under the lock."""
+        self.lane = None
         for key in (*keys, *self._unarmed):
             leg, connection = self.session.legs.get(key), self._connections.get(key)
             if key in self._paced:

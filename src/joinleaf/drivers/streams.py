@@ -85,8 +85,10 @@ class StreamDriver(StreamTraffic):
                         if batch is not None:
                             return batch
                         now_ns = time.monotonic_ns()
-                        straight = entered or readers.may_look(now_ns)
-                        came = self.read_straight(now_ns) if straight else None
+                        if not entered and not readers.may_look(now_ns):
+                            readers.enter()
+                            entered = True
+                        came = self.read_straight(now_ns)
                         if type(came) is Batch:
                             return came
                         if came is None or (woken and not came):

@@ -154,11 +154,10 @@ class Session:
         message = next(unpacker.waiting, None)
         if message is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            while message is None:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                unpacker.put(self._next_batch(left))
-                message = next(unpacker.waiting, None)
-        self._show_readiness()
+            while (message := unpacker.first(self._next_batch(timeout))) is None:
+                timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._ready is not None:
+            self._show_readiness()
         return message
 
     def receive_many(self, *, timeout: float | None = None) -> Batch:
@@ -176,7 +175,7 @@ class Session:
             batch = self._endpoint.receive_many(timeout=timeout)
         except SpiError as error:
             raise session_error(error) from error
-        if (lost := lost_in(batch)) is not None:
+        if batch.gap and (lost := lost_in(batch)) is not None:
             self._tell(lost)
         return batch
 
