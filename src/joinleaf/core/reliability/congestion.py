@@ -81,6 +81,9 @@ class CongestionWindow:
 
     Attributes:
         slow_start: Whether the window still doubles with every round trip.
+        rate_bytes_per_s: How fast a window may leave, with some haste; 0: no round trip is known.
+        carried_bytes_per_s: At what rate the stream arrived in the best round of late; 0: not
+            known yet.
 
     Source:
         RFC 9438 (CUBIC), TCP Veno (Fu and Liew, 2003), PGMCC (Rizzo, 2000; RFC 4654 for the
@@ -105,6 +108,8 @@ class CongestionWindow:
         "_undo_slow_start",
         "_window",
         "_worst",
+        "carried_bytes_per_s",
+        "rate_bytes_per_s",
         "slow_start",
     )
 
@@ -129,6 +134,7 @@ class CongestionWindow:
         self._estimate = self._window  # what a Reno with the same losses would have
         self._epoch_ns: int | None = None
         self._origin = self._window  # when the epoch began
+        self.rate_bytes_per_s = self.carried_bytes_per_s = 0.0
 
     @property
     def window_bytes(self) -> int:
@@ -148,19 +154,16 @@ class CongestionWindow:
         good = (path for leaf, path in self._paths.items() if leaf not in self._outliers)
         return next(good, None) or next(iter(self._paths.values()), None)
 
-    @property
-    def rate_bytes_per_s(self) -> float:
-        """How fast a window may leave, with some haste; 0: no round trip is known yet."""
+    def _reckon_rates(self) -> None:
+        """Once for each report, and not for each train that asks for them."""
         path = self._speaker
-        if path is None or not path.smoothed_ns:
-            return 0.0
-        return (2.0 if self.slow_start else 1.25) * self._window * _NS / path.smoothed_ns
-
-    @property
-    def carried_bytes_per_s(self) -> float:
-        """At what rate the stream arrived in the best round of late; 0: not known yet."""
-        path = self._speaker
-        return path.symbols_per_s * self._symbol if path is not None else 0.0
+        self.rate_bytes_per_s = self.carried_bytes_per_s = 0.0
+        if path is None:
+            return
+        self.carried_bytes_per_s = path.symbols_per_s * self._symbol
+        if path.smoothed_ns:
+            haste = 2.0 if self.slow_start else 1.25
+            self.rate_bytes_per_s = haste * self._window * _NS / path.smoothed_ns
 
     def on_sent(self, size: int, now_ns: int) -> None:
         """``size`` bytes have left."""
@@ -178,6 +181,7 @@ class CongestionWindow:
         self._outliers.pop(leaf, None)
         if leaf == self._worst:
             self._worst = None
+        self._reckon_rates()
 
     def on_report(
         self,
@@ -203,6 +207,7 @@ class CongestionWindow:
             self._judge(leaf, path, was_usual)
         if acked_bytes:
             self._grow(acked_bytes, now_ns)
+        self._reckon_rates()
 
     # Losses
 
