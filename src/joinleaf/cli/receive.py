@@ -247,7 +247,12 @@ class _Receiving:
                     local=local_on(self.interface, self.where.address),
                     linger=2.0,
                 )
-            except (JoinRefusedError, JoinTimeoutError, SessionOSError) as error:
+            except (
+                JoinRefusedError,
+                JoinTimeoutError,
+                SessionBrokenError,  # a root that just ends resets who connects
+                SessionOSError,
+            ) as error:
                 if not _may_come(error):
                     raise
                 self._wait_for_root(error)
@@ -341,4 +346,4 @@ def _may_come(error: Exception) -> bool:
         return True
     if isinstance(error, JoinRefusedError):
         return not was_refused(error)
-    return isinstance(error, SessionOSError) and error.code in _NOT_YET
+    return isinstance(error, SessionBrokenError | SessionOSError) and error.code in _NOT_YET

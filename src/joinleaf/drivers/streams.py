@@ -19,7 +19,7 @@ from joinleaf.core.session import Arrived, Output, Session
 from joinleaf.drivers.allocator import keep_long_blocks
 from joinleaf.drivers.blocked import BlockedSockets
 from joinleaf.drivers.group_link import GroupLink
-from joinleaf.drivers.sides import Side
+from joinleaf.drivers.sides import PlainSide, Side
 from joinleaf.drivers.stream_sockets import Callbacks
 from joinleaf.drivers.stream_traffic import StreamTraffic
 from joinleaf.errors import SpiError
@@ -51,6 +51,8 @@ class StreamDriver(StreamTraffic):
         keep_long_blocks()
         self.cancellations = 0
         self._link_reads = 0
+        self._comes_late = False  # the last message was waited for: the next will be, most likely
+        self._poller_tells_all = side is None or isinstance(side, PlainSide)  # else some is inside
         _drivers.add(self)
 
     def receive(
@@ -81,15 +83,18 @@ class StreamDriver(StreamTraffic):
                 callbacks: Callbacks = []
                 try:
                     with lock:
-                        batch = done()
-                        if batch is not None:
+                        if (batch := done()) is not None:
+                            self._comes_late = False
                             return batch
                         now_ns = time.monotonic_ns()
                         if not entered and not readers.may_look(now_ns):
                             readers.enter()
                             entered = True
-                        came = self.read_straight(now_ns)
+                        came: Batch | bool | None = False
+                        if woken or timeout == 0 or not self._comes_late:
+                            came = self.read_straight(now_ns)
                         if type(came) is Batch:
+                            self._comes_late = woken and self._poller_tells_all
                             return came
                         if came is None or (woken and not came):
                             if not self.closed:

@@ -124,34 +124,28 @@ class Waiter:
             raise _interrupted()
         if timeout is not None:
             timeout = max(0.0, timeout) if timeout < _FOREVER else None
-        slot = self._borrow(mark)
-        generation = slot.generation
+        # In one piece: between a message and its answer there are two of these.
+        lock, busy = self._lock, self._busy
+        with lock:
+            generation = self._generation
+            if self._closed or (mark is not None and mark != generation):
+                raise _interrupted()
+            slot = self._free.pop() if self._free else _new_slot()
+            busy.append(slot)
         try:
             ready = slot.wait(fd, what, timeout)
         finally:
-            self._give_back(slot)
+            with lock:
+                busy.remove(slot)
+                if self._closed:
+                    slot.close()
+                else:
+                    if generation != self._generation:
+                        slot.drain()
+                    self._free.append(slot)
         if self._generation != generation or ready is None:
             raise _interrupted()
         return ready
-
-    def _borrow(self, mark: int | None) -> _Slot:
-        with self._lock:
-            if self._closed or (mark is not None and mark != self._generation):
-                raise _interrupted()
-            slot = self._free.pop() if self._free else _new_slot()
-            slot.generation = self._generation
-            self._busy.append(slot)
-            return slot
-
-    def _give_back(self, slot: _Slot) -> None:
-        with self._lock:
-            self._busy.remove(slot)
-            if self._closed:
-                slot.close()
-                return
-            if slot.generation != self._generation:
-                slot.drain()
-            self._free.append(slot)
 
 
 def _interrupted() -> SpiError:
@@ -160,8 +154,6 @@ def _interrupted() -> SpiError:
 
 class _Slot(Protocol):
     """What one waiting thread needs. ``wait`` gives None if the descriptor is not open."""
-
-    generation: int
 
     def wait(self, fd: int, what: int, timeout: float | None) -> bool | None: ...
 
@@ -215,7 +207,7 @@ class _Wake:
 class _PollSlot:
     """A slot around ``select.poll``: no kernel state, so a closed descriptor shows at once."""
 
-    __slots__ = ("_fd", "_mask", "_poll", "_wake", "generation")
+    __slots__ = ("_fd", "_mask", "_poll", "_wake")
 
     def __init__(self) -> None:
         self._wake = _Wake()
@@ -223,7 +215,6 @@ class _PollSlot:
         self._poll.register(self._wake.fd, select.POLLIN)
         self._fd = -1
         self._mask = 0
-        self.generation = 0
 
     def wait(self, fd: int, what: int, timeout: float | None) -> bool | None:
         if fd == self._wake.fd:  # closed meanwhile, and the number went to this slot
@@ -235,8 +226,7 @@ class _PollSlot:
             self._poll.register(fd, mask)
             self._fd, self._mask = fd, mask
         # Python takes milliseconds, rounds up, and restarts after a signal with what is left.
-        ready = self._poll.poll(None if timeout is None else timeout * 1000)
-        for number, events in ready:
+        for number, events in self._poll.poll(None if timeout is None else timeout * 1000):
             if number == fd:
                 return None if events & select.POLLNVAL else True
         return False
@@ -257,11 +247,10 @@ class _SelectorSlot:
     Untested there by us; on Linux the tests run it in place of the other.
     """
 
-    __slots__ = ("_wake", "generation")
+    __slots__ = ("_wake",)
 
     def __init__(self) -> None:
         self._wake = _Wake()
-        self.generation = 0
 
     def wait(self, fd: int, what: int, timeout: float | None) -> bool | None:
         if fd == self._wake.fd:  # closed meanwhile, and the number went to this slot

@@ -326,7 +326,7 @@ class EndpointBase(ABC):
             self._ready.close()
 
     def _take_or_end(self) -> Batch | None:
-        if (batch := self._take()) is not None:
+        if self._inbox and (batch := self._take()) is not None:
             return batch
         if self._closed:
             raise closed_error("receive")
