@@ -49,6 +49,7 @@ class MemberView:
         self.data = request.data if request is not None else data
         self.incarnation = request.incarnation if request is not None else b""
         self.since = time.time()
+        self._carrier = "leg"
         self._rate = 0.0
         self._rate_mark = (time.monotonic(), 0)
 
@@ -84,8 +85,11 @@ class MemberView:
 
     @property
     def carrier(self) -> str:
-        """What brings it the session's messages: ``"group"`` or ``"leg"``."""
-        return "group" if self._endpoint.statistics().get("on_group") else "leg"
+        """What brings it the session's messages, or did last: ``"group"`` or ``"leg"``."""
+        on_group = self._endpoint.statistics().get("on_group")
+        if on_group is not None:
+            self._carrier = "group" if on_group else "leg"
+        return self._carrier
 
     @property
     def dropped(self) -> int:

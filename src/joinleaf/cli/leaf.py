@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from joinleaf.cli import options, units
+from joinleaf.cli import carriage, options, units
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.live import Live, stdin_is_terminal
 from joinleaf.cli.output import Common, Talk
@@ -65,6 +65,7 @@ def leaf(
             help="Longest wait for the root's answer.",
         ),
     ] = 30.0,
+    group: options.LeafCarrier = None,
     cert: options.Cert = None,
     key: options.Key = None,
     ca: options.Ca = None,
@@ -80,7 +81,7 @@ def leaf(
     """
 
     def body(talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, Any]]:
-        where = SessionAddress.parse(address)
+        where = carriage.at_leaf(group, SessionAddress.parse(address))
         multicast = where.scheme in ("udp", "ssm")
         limit = options.bytes_per_s(rate)
         joined = join(

@@ -17,14 +17,18 @@ __all__ = [
     "Interface",
     "Json",
     "Key",
+    "LeafCarrier",
     "MaxWait",
     "Open",
     "OwnName",
     "Quiet",
     "Rate",
     "Raw",
+    "ReceiveCarrier",
     "Role",
     "RoleOption",
+    "RootCarrier",
+    "SendCarrier",
     "Slow",
     "Verbose",
     "bytes_per_s",
@@ -131,6 +135,50 @@ Ca = Annotated[
         metavar="FILE",
         help="Authority whose certificates are taken (PEM). A root that has one asks every leaf "
         "for a certificate.",
+    ),
+]
+_CARRIER_WAYS = "GROUP:PORT, a multicast group of your own; auto, one that is chosen"
+SendCarrier = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "--group",
+        envvar="JOINLEAF_GROUP",
+        metavar="GROUP:PORT|auto|leg",
+        help=f"What carries the data: {_CARRIER_WAYS}; leg, a connection for each leaf. Default: "
+        "auto for three leaves or more (or --start-now) on a network, else leg. A leaf that does "
+        "not hear the group is served by its connection.",
+    ),
+]
+ReceiveCarrier = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "--group",
+        envvar="JOINLEAF_GROUP",
+        metavar="leg",
+        help="leg: take nothing from a multicast group, all by the own connection. Default: the "
+        "group, if the sender has one and it is heard here.",
+    ),
+]
+RootCarrier = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        envvar="JOINLEAF_GROUP",
+        metavar="GROUP:PORT|auto|leg",
+        help=f"What carries messages to all: {_CARRIER_WAYS}; or leg, a connection for each leaf, "
+        "the default. A leaf that does not hear the group is served by its connection.",
+    ),
+]
+LeafCarrier = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        envvar="JOINLEAF_GROUP",
+        metavar="leg",
+        help="leg: take nothing from a multicast group, all by the own connection. Default: the "
+        "group, if the root has one and it is heard here.",
     ),
 ]
 Rate = Annotated[

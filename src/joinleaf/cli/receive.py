@@ -12,7 +12,7 @@ from typing import IO, Annotated, Any, Final
 
 import typer
 
-from joinleaf.cli import options, units
+from joinleaf.cli import carriage, options, units
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk
 from joinleaf.cli.receive_view import ReceiveView
@@ -111,6 +111,7 @@ def receive(
             help="Longest wait for the sender to appear and to offer something. Default: no limit.",
         ),
     ] = None,
+    data: options.ReceiveCarrier = None,
     cert: options.Cert = None,
     key: options.Key = None,
     ca: options.Ca = None,
@@ -131,6 +132,7 @@ def receive(
         where = SessionAddress.parse(address)
         if where.scheme in ("udp", "ssm"):
             raise UsageError(f"{where}: files are received from a root, jl://host:port")
+        where = carriage.at_leaf(data, where)
         receiving = _Receiving(
             talk,
             stop,

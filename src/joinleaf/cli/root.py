@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from joinleaf.cli import options
+from joinleaf.cli import carriage, options
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.live import Live, stdin_is_terminal
 from joinleaf.cli.output import Common, Talk
@@ -67,6 +68,7 @@ def root(
             help="Refuse who comes when so many are there. Default: no such bound.",
         ),
     ] = None,
+    group: options.RootCarrier = None,
     rate: options.Rate = None,
     role: options.RoleOption = options.Role.BOTH,
     data: Annotated[
@@ -98,8 +100,8 @@ def root(
     def body(talk: Talk, stop: Stop) -> tuple[ExitCode, dict[str, Any]]:
         where = served(address, open_to_all=open_, interface=interface, cert=cert, ca=ca)
         limit = options.bytes_per_s(rate)
-        opened = open_root(
-            where,
+        open_it = partial(
+            open_root,
             admit=_welcome(data.encode()) if data else None,  # served() has seen to who may come
             open=open_ or None,
             qos=None if limit is None else FlowSpec(token_rate=limit),
@@ -112,8 +114,9 @@ def root(
             key=key,
             ca=ca,
         )
+        opened, why_not = carriage.open_by(group, where, open_it, worth=False)
         with opened as session:
-            _announce(talk, session, sends=role.sends)
+            _announce(talk, session, why_not, sends=role.sends)
             typed = stdin_is_terminal()
             number = leaves if leaves is not None else 0 if typed else 1
             live = Live(
@@ -144,10 +147,16 @@ def _wait(session: Root, number: int, max_wait: float | None) -> None:
         return  # as announced: go on with those there are
 
 
-def _announce(talk: Talk, session: Root, *, sends: bool) -> None:
+def _announce(talk: Talk, session: Root, why_not: str, *, sends: bool) -> None:
     addresses = [shell_word(one.line) for one in reachable(session.join_line)]
     command = f"joinleaf leaf {addresses[0]}"
-    talk.event("listening", addresses=addresses, command=command)
+    talk.event(
+        "listening",
+        addresses=addresses,
+        command=command,
+        group=carriage.group_of(session),
+        why_no_group=why_not,
+    )
     talk.say("Session open. To join it, run:")
     talk.say(f"    {command}", "bold")
     for other in addresses[1:]:
@@ -156,6 +165,7 @@ def _announce(talk: Talk, session: Root, *, sends: bool) -> None:
         talk.say(ONLY_HERE, "dim")
     elif session.address.scheme == "jls":
         talk.say(line_note(session.join_line), "dim")
+    carriage.tell(talk, session, why_not)
     if sends and stdin_is_terminal():
         talk.say(
             "What you type goes to every leaf, line by line. Ctrl-D ends the session.",

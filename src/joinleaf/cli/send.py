@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from joinleaf.cli import keys, options, units
+from joinleaf.cli import carriage, keys, options, units
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.output import Common, Talk
 from joinleaf.cli.running import run_verb
@@ -65,6 +66,7 @@ def send(
             help="Start with the first leaf; whoever comes later gets what it missed.",
         ),
     ] = False,
+    data: options.SendCarrier = None,
     rate: options.Rate = None,
     digest: options.DigestOption = options.Digest.GMAC,
     name: Annotated[
@@ -116,14 +118,19 @@ def send(
         from_pipe = source == "-"
         opened = _open_source(source, name)
         try:
-            with open_root(
-                where, open=open_ or None, role="both", linger=2.0, cert=cert, key=key, ca=ca
-            ) as root:
-                _announce(talk, root, opened)
+            root, why_not = carriage.open_by(
+                data,
+                where,
+                partial(open_root, open=open_ or None, linger=2.0, cert=cert, key=key, ca=ca),
+                worth=carriage.worth_a_group(where, None if start_now else leaves),
+            )
+            with root:
+                _announce(talk, root, opened, why_not)
                 result = sending.run(talk, stop, root, opened, use_keys=not from_pipe)
+                carried = carriage.facts(root)
         finally:
             opened.close()
-        return sending.exit_code(result, talk), result.as_dict()
+        return sending.exit_code(result, talk), {**result.as_dict(), **carried}
 
     return run_verb("send", Common(json, quiet, verbose), body)
 
@@ -135,7 +142,7 @@ def _open_source(source: str, name: str | None) -> Source:
     return StreamSource(open(0, "rb", buffering=0, closefd=False), name=name or "stdin")
 
 
-def _announce(talk: Talk, root: Root, source: Source) -> None:
+def _announce(talk: Talk, root: Root, source: Source, why_not: str) -> None:
     manifest = source.manifest
     addresses = [shell_word(address.line) for address in reachable(root.join_line)]
     commands = [f"joinleaf receive {address}" for address in addresses]
@@ -146,6 +153,8 @@ def _announce(talk: Talk, root: Root, source: Source) -> None:
         size=manifest.size,
         addresses=addresses,
         command=commands[0],
+        group=carriage.group_of(root),
+        why_no_group=why_not,
     )
     what = units.clean(manifest.name)
     if manifest.size is not None:
@@ -161,6 +170,7 @@ def _announce(talk: Talk, root: Root, source: Source) -> None:
         talk.say(ONLY_HERE, "dim")
     elif root.address.scheme == "jls":
         talk.say(line_note(root.join_line), "dim")
+    carriage.tell(talk, root, why_not)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +200,12 @@ class Sending:
     ) -> TransferResult:
         """Wait for the leaves, send, give the verdict."""
         use_keys = use_keys and keys.can_press() and talk.live
-        view = SendView(talk, keys=use_keys and not self.start_now)
+        view = SendView(
+            talk,
+            keys=use_keys and not self.start_now,
+            group=carriage.group_of(root),
+            carried=root.stats,
+        )
 
         def show(progress: SendProgress) -> None:
             _tell_events(talk, root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from rich.cells import cell_len
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joinleaf.cli import units
+from joinleaf.cli.carriage import CARRIED
 from joinleaf.cli.columns import aligned
 from joinleaf.cli.output import Talk
 from joinleaf.transfer import LeafProgress, LeafState, SendProgress, TransferResult
@@ -36,11 +37,28 @@ _STYLES: Final = {
 
 
 class SendView:
-    """Shows ``SendProgress`` as it comes; a context manager that cleans the terminal up."""
+    """Shows ``SendProgress`` as it comes; a context manager that cleans the terminal up.
 
-    def __init__(self, talk: Talk, *, keys: bool = False) -> None:
+    Args:
+        talk: Where to show it.
+        keys: Whether a key starts the sending.
+        group: Where the multicast stream goes; ``""``: there is none.
+        carried: Gives the root's counters.
+
+    """
+
+    def __init__(
+        self,
+        talk: Talk,
+        *,
+        keys: bool = False,
+        group: str = "",
+        carried: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._talk = talk
         self._keys = keys
+        self._group = group
+        self._carried = carried
         # Standard output is for data: nothing may come between.
         self._live = Live(
             console=talk.console, auto_refresh=False, transient=True, redirect_stdout=False
@@ -74,10 +92,21 @@ class SendView:
             self._tell_changes(progress)
             if now - self._line_s >= _LINE_EVERY_S:
                 self._line_s = now
-                self._talk.say(_status(progress))
+                self._talk.say(self._status(progress))
         if now - self._event_s >= _EVENT_EVERY_S:
             self._event_s = now
-            self._talk.event("progress", **progress.as_dict())
+            self._talk.event("progress", **progress.as_dict(), **self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        counts = self._carried() if self._talk.common.json else {}
+        return {name: counts[name] for name in CARRIED if name in counts}
+
+    def _status(self, progress: SendProgress) -> str:
+        text = _status(progress)
+        if self._group and progress.phase != "waiting":
+            again = self._carried().get("group_repair_bytes", 0)
+            text += f"; {units.size(again)} sent again" if again else ""
+        return text
 
     def _tell_changes(self, progress: SendProgress) -> None:
         for leaf in progress.leaves:
@@ -91,7 +120,7 @@ class SendView:
         parts: list[RenderableType] = []
         if progress.leaves:
             parts.append(self._table(progress))
-        parts.append(Text(_status(progress), style="bold"))
+        parts.append(Text(self._status(progress), style="bold"))
         if self._keys and progress.phase == "waiting" and progress.leaves:
             parts.append(Text("press Enter or s to start with those who are here", style="dim"))
         return Group(*parts)
@@ -102,11 +131,12 @@ class SendView:
         if len(leaves) > room:  # those under way are worth more than those that are done
             leaves.sort(key=lambda leaf: leaf.state is LeafState.VERIFIED)
         table = Table.grid(padding=(0, 2))
-        for number in range(len(_HEADERS)):
-            table.add_column(justify="left" if number < _FIRST_NUMBER else "right", no_wrap=True)
-        table.add_row(*(Text(header, style="dim") for header in _HEADERS))
+        headers = [header for header in _HEADERS if self._group or header != _BY]
+        for header in headers:
+            table.add_column(justify="right" if header in _NUMBERS else "left", no_wrap=True)
+        table.add_row(*(Text(header.strip(), style="dim") for header in headers))
         for leaf in leaves[:room]:
-            table.add_row(*_cells(leaf, progress.phase))
+            table.add_row(*_cells(leaf, progress.phase, by=bool(self._group)))
         if len(leaves) > room:
             table.add_row(Text(f"and {len(leaves) - room} more", style="dim"))
         return table
@@ -125,12 +155,31 @@ class SendView:
         width = max(map(cell_len, who), default=0)
         for line, leaf in zip(who, result.leaves, strict=True):
             self._talk.say(line + " " * (width - cell_len(line) + 2), end="")
-            self._talk.say(_words(leaf), _STYLES[leaf.state])
+            self._talk.say(_words(leaf), _STYLES[leaf.state], end="")
+            by = f", by {_CARRIERS[leaf.carrier]}" if self._group and leaf.carrier else ""
+            self._talk.say(by, "dim")
         self._talk.say(_sum(result), "bold green" if result.ok else "bold red")
+        if self._group:
+            self._talk.say(self._how(result), "dim")
+
+    def _how(self, result: TransferResult) -> str:
+        """By which carrier the leaves were served, and what of the stream was sent again."""
+        counts = self._carried()
+        sent, again = counts.get("group_bytes", 0), counts.get("group_repair_bytes", 0)
+        by_group = sum(leaf.carrier == "group" for leaf in result.leaves)
+        by_leg = sum(leaf.carrier == "leg" for leaf in result.leaves)
+        repaired = f"{units.size(again)} of it again" if again else "nothing twice"
+        text = f"{by_group} by the group {self._group}: {units.size(sent)} sent, {repaired}"
+        if by_leg:
+            legs = "its leg" if by_leg == 1 else "their legs"
+            text += f"; {by_leg} by {legs}: {units.size(counts.get('leg_bytes', 0))} sent"
+        return text
 
 
-_HEADERS: Final = ("leaf", "address", "state", "", "", "rate", "left")
-_FIRST_NUMBER: Final = 4  # columns from here on hold numbers
+_BY: Final = "by"
+_CARRIERS: Final = {"group": "the group", "leg": "its leg"}
+_HEADERS: Final = ("leaf", "address", "state", _BY, "", " ", "rate", "left")
+_NUMBERS: Final = frozenset({" ", "rate", "left"})
 
 
 def _state(leaf: LeafProgress, phase: str) -> str:
@@ -139,7 +188,7 @@ def _state(leaf: LeafProgress, phase: str) -> str:
     return "ready" if ready else str(leaf.state)
 
 
-def _cells(leaf: LeafProgress, phase: str) -> tuple[RenderableType, ...]:
+def _cells(leaf: LeafProgress, phase: str, *, by: bool) -> tuple[RenderableType, ...]:
     known = leaf.bytes_total is not None
     bar: RenderableType = ""
     if known and leaf.state is not LeafState.WAITING:
@@ -150,6 +199,7 @@ def _cells(leaf: LeafProgress, phase: str) -> tuple[RenderableType, ...]:
         Text(units.clean(leaf.name or "unnamed")),
         Text(leaf.address, style="dim"),
         Text(_state(leaf, phase), style=_STYLES[leaf.state]),
+        *([Text(leaf.carrier, style="dim")] if by else []),
         bar,
         Text(share if known else units.size(leaf.bytes_done)),
         Text(units.rate(leaf.rate) if moving else ""),

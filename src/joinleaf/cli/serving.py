@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from typing import Final
 
@@ -110,8 +111,13 @@ def _address_on(interface: str, version: int) -> str:
 
 
 def reachable(line: str) -> list[SessionAddress]:
-    """Addresses that others reach a root at, the most likely one first; never the wildcard."""
+    """Addresses that others reach a root at, the most likely one first; never the wildcard.
+
+    Without the group, which the root tells whoever joins: it would only lengthen what is typed.
+    """
     where = SessionAddress.parse(line)
+    options = {name: text for name, text in where.options.items() if name != "data"}
+    where = dataclasses.replace(where, options=options)
     if not where.address.is_any:
         return [where]
     only_ipv4 = where.address.host == "0.0.0.0"

@@ -69,6 +69,7 @@ class LeafSession(Session):
         facts: What the root told of the session, once joined.
         myself: This leaf in the data plane.
         stream: The multicast stream, where this leaf hears it.
+        own_leg: Whether it wants everything over its leg.
     """
 
     _keep_bytes = 2 << 20  # one leg, and messages of a megabyte are common
@@ -87,6 +88,7 @@ class LeafSession(Session):
         self.myself = Member(-1, d_root=d_root)
         self._names: dict[int, Address] = {}
         self.stream: LeafCarriage | None = None
+        self.own_leg = False
         self._directs = 0  # messages for this leaf only, since it joined
 
     def join(
@@ -112,6 +114,7 @@ class LeafSession(Session):
             data=bounded(data),
             qos=QosBody.of(qos),
             name=self.settings.name,
+            own_leg=self.own_leg,
         )
         self._add(key, root, local, now_ns, asker=True, deadline_ns=deadline_ns, request=request)
 

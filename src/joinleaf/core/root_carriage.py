@@ -128,6 +128,19 @@ class RootCarriage:
         """What serves this leaf."""
         return Carrier.GROUP if key in self._on_group else Carrier.LEG
 
+    @property
+    def carried(self) -> dict[str, int]:
+        """What the stream has sent so far, and what of it again."""
+        sent = self.sender.counters
+        return {
+            "group_leaves": len(self._on_group),
+            "group_bytes": sent["bytes"] + sent["repair_bytes"],
+            "group_repair_bytes": sent["repair_bytes"],
+            "group_repaired": sent["repaired_symbols"],
+            "group_leg_repairs": sent["leg_repairs"],
+            "group_fallbacks": sent["demoted"],
+        }
+
     def tell(self, key: int) -> GroupFacts:
         """What an asker is told with ACCEPT, the current key among it."""
         self._knowing[key] = None

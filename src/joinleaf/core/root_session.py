@@ -106,6 +106,7 @@ class RootSession(Session):
         self._routes: dict[int, tuple[int, ...]] = {}
         self.carriage: RootCarriage | None = None
         self._named_on_group: set[int] = set()
+        self._bytes_by_former_legs = 0
         self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
 
     @property
@@ -189,7 +190,7 @@ class RootSession(Session):
             self.reject(key, Reject(message=str(error)), code=error.code)
             raise
         self.queue.pop(key, None)
-        hears = self.carriage is not None and JoinRole(request.role).receives
+        hears = JoinRole(request.role).receives and not request.own_leg
         group = self.carriage.tell(key) if self.carriage is not None and hears else None
         answer = Answer(
             version=VERSION,
@@ -446,6 +447,21 @@ class RootSession(Session):
         """Bytes that wait to be sent, on all legs and by the group."""
         waiting = sum(leg.association.outbox.size for leg in self.legs.values())
         return waiting + (self.carriage.sender.pending_bytes if self.carriage is not None else 0)
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """What has left so far, by which carrier, and what the stream has repaired."""
+        by_legs = sum(leg.association.outbox.sent_bytes for leg in self.legs.values())
+        counts = {"leg_bytes": self._bytes_by_former_legs + by_legs}
+        if self.carriage is not None:
+            counts |= self.carriage.carried
+        return counts
+
+    def removed(self, key: int) -> None:
+        """The owner has given the connection back."""
+        if (leg := self.legs.get(key)) is not None:
+            self._bytes_by_former_legs += leg.association.outbox.sent_bytes
+        super().removed(key)
 
     def under_way(self, key: int) -> int:
         """Bytes the group carries that this leaf has not acknowledged."""

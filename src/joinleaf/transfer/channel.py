@@ -35,7 +35,10 @@ class Received(Protocol):
 
 
 class LeafHandle(Protocol):
-    """One admitted leaf, as the root sees it."""
+    """One admitted leaf, as the root sees it.
+
+    It may have an attribute ``carrier``, too: ``"group"`` or ``"leg"``, what brings it messages.
+    """
 
     @property
     def key(self) -> Hashable:

@@ -69,6 +69,8 @@ class LeafProgress:
         eta: Seconds to go at that rate; None if unknown.
         failures: Files that failed at this leaf, the first hundred.
         returns: How often it was gone and came back.
+        carrier: What served it when it was last looked at: ``"group"`` or ``"leg"``; ``""`` if
+            the session cannot tell.
     """
 
     name: str
@@ -82,6 +84,7 @@ class LeafProgress:
     eta: float | None = None
     failures: tuple[FileFailure, ...] = ()
     returns: int = 0
+    carrier: str = ""
 
     @property
     def ok(self) -> bool:
@@ -102,6 +105,7 @@ class LeafProgress:
             "eta": None if self.eta is None else round(self.eta, 1),
             "failures": [failure.as_dict() for failure in self.failures],
             "returns": self.returns,
+            "carrier": self.carrier,
         }
 
 

@@ -46,6 +46,7 @@ class Row:
         sent: Payload bytes sent to it.
         asked_again: Bytes it has asked for a second time.
         lost_files: Files that it was told have failed although others got them.
+        carrier: What served it when that was last looked at.
     """
 
     handle: LeafHandle
@@ -64,6 +65,7 @@ class Row:
     asked_again: int = 0
     failures: tuple[FileFailure, ...] = ()
     lost_files: set[int] = field(default_factory=set)
+    carrier: str = ""
 
     @property
     def active(self) -> bool:
@@ -73,11 +75,20 @@ class Row:
     def end(self, state: LeafState, reason: str = "") -> None:
         """Reach a final state, once; a second end changes nothing."""
         if not self.state.final:
+            if state is not LeafState.GONE:  # of one that is gone nothing is known any more
+                self._look_at_carrier()
             self.state, self.reason = state, reason
+
+    def _look_at_carrier(self) -> None:
+        # Before it has been sent anything it is always its leg.
+        if self.sent:
+            self.carrier = getattr(self.handle, "carrier", "")
 
     def progress(self, total: int | None, now_ns: int) -> LeafProgress:
         """A picture of this row."""
         final = self.state.final
+        if not final:
+            self._look_at_carrier()
         rate = 0.0 if final else self.meter.update(self.received, now_ns)
         left = None if total is None else max(0, total - self.received)
         return LeafProgress(
@@ -92,6 +103,7 @@ class Row:
             eta=left / rate if left is not None and rate > 0 else None,
             failures=self.failures,
             returns=self.returns,
+            carrier=self.carrier,
         )
 
 

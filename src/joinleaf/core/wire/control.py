@@ -160,6 +160,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
         max_message: Longest message the asker takes.
         d_root: Whether the asking leaf is the d_root.
         facts: With INVITE, the session.
+        own_leg: Whether the asking leaf wants everything over its leg, and no group to be told of.
     """
 
     versions: tuple[_U16, _U16]
@@ -172,6 +173,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     qos: QosBody | None = None
     name: _ShortText = ""
     facts: SessionFacts | None = None
+    own_leg: bool = False
     critical: _Critical = []  # msgspec copies empty literals
 
     @property

@@ -88,6 +88,7 @@ class LeafEndpoint(ListeningEndpoint):
             d_root=roles.d_root,
             scratch=new_scratch(),
         )
+        self._session.own_leg = not hears_groups
         driver = StreamDriver(self._session, self._dispatch, side)
         super().__init__(info, roles, settings, driver, side)
         self._machine = LeafMachine()

@@ -325,11 +325,11 @@ class LegEndpoint(EndpointBase):
         self._driver.run(close)
 
     def statistics(self) -> Mapping[str, int]:
-        """bytes_queued, bytes_sent, messages_dropped; on_group: 1 where the group serves it."""
+        """bytes_queued, bytes_sent, messages_dropped; on_group: whether the group serves it."""
         with self._driver.lock:
             leg = self._root._session.legs.get(self.key)
             if leg is None:
-                return {"bytes_queued": 0, "bytes_sent": 0, "messages_dropped": 0, "on_group": 0}
+                return {"bytes_queued": 0, "bytes_sent": 0, "messages_dropped": 0}
             outbox = leg.association.outbox
             return {
                 "bytes_queued": outbox.size + self._root._session.under_way(self.key),

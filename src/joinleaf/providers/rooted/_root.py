@@ -133,10 +133,12 @@ class RootEndpoint(ListeningEndpoint):
             link = open_group(
                 self._session, group, self._settings, bound, sealed=self._side.secures
             )
-        except BaseException:
+        except BaseException as error:
             assert self._sock is not None
             self._sock.close()
             self._sock = self._local = None
+            if isinstance(error, SpiError):
+                raise _no_group(error, group) from error
             raise
         self._driver.use_link(link)
 
@@ -454,6 +456,7 @@ class RootEndpoint(ListeningEndpoint):
             session = self._session
             return {
                 **session.counters,
+                **session.carried,
                 "legs": len(session.members),
                 "membership": session.view,
                 "requests_waiting": len(session.queue),
@@ -482,3 +485,10 @@ class RootEndpoint(ListeningEndpoint):
     def _remember(self, leg: LegEndpoint, reason: EndReason) -> None:
         if leg.is_active:
             self._former.append(leg.roster_row(str(reason)))
+
+
+def _no_group(error: SpiError, group: Address) -> SpiError:
+    text = str(error).removesuffix(error.hint).rstrip(". ")
+    ways = f"{error.hint.rstrip('.')}; or" if error.hint else "Try"
+    hint = f"{ways} data=leg, a connection for each leaf"
+    return SpiError(error.code, f"cannot send to {group}: {text}", call="bind", hint=hint)
