@@ -129,7 +129,7 @@ def test_a_receiver_that_ended_and_is_started_again_goes_on_where_it_was(
 
 
 def test_a_late_leaf_gets_what_it_missed(start: Start, image: Path, tmp_path: Path) -> None:
-    sender = start("send", image, "-n", 5, "--start-now", "--json", *SLOWLY, *LOCAL)
+    sender = start("send", image, "-n", 5, "--start-now", "--json", "--rate", "4M", *LOCAL)
     address = sender.address()
     early = start("receive", address, "--to", tmp_path / "early", "--as", "early", "--json")
     early.wait_for(r'"progress".*"bytes_done": [1-9]')

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from joinleaf.cli.output import Talk
 from joinleaf.cli.running import UsageError, failure_text
+from joinleaf.drivers.interfaces import list_interfaces
 from joinleaf.errors import SessionOSError
 from joinleaf.sync import Root
 from joinleaf.values import Address, SessionAddress
@@ -94,12 +95,27 @@ def open_by(
 def _open_by_any(where: SessionAddress, open_root: Open) -> tuple[Root, str]:
     why = ""
     for group in _groups(where.address):
+        if not _reaches_others(where.address, 6 if ":" in group.host else 4):
+            continue
         try:
             return open_root(_with_data(where, str(group))), ""
         except SessionOSError as error:
             why = why or failure_text(error)
     # If it was not the group after all (the port is taken, say), this says so.
-    return open_root(where), why
+    return open_root(where), why or "no interface that others are reached by can multicast"
+
+
+def _reaches_others(address: Address, version: int) -> bool:
+    """Whether a group can be sent to by the way that leaves come, rather than to nobody."""
+    if address.is_loopback:
+        return True  # wanted here, and nowhere else
+    interfaces = list_interfaces()
+    if address.ip is not None and not address.is_any:
+        interfaces = [one for one in interfaces if address.ip in one.addresses]
+    return any(
+        one.up and one.multicast and not one.loopback and one.has_family(version)
+        for one in interfaces
+    )
 
 
 def _groups(address: Address) -> Iterator[Address]:

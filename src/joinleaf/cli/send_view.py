@@ -168,6 +168,8 @@ class SendView:
         sent, again = counts.get("group_bytes", 0), counts.get("group_repair_bytes", 0)
         by_group = sum(leaf.carrier == "group" for leaf in result.leaves)
         by_leg = sum(leaf.carrier == "leg" for leaf in result.leaves)
+        if not by_group:
+            return f"nobody hears the group {self._group}: to each by its leg"
         repaired = f"{units.size(again)} of it again" if again else "nothing twice"
         text = f"{by_group} by the group {self._group}: {units.size(sent)} sent, {repaired}"
         if by_leg:
