@@ -398,12 +398,17 @@ class LeafSession(Session):
     def _gap(self, key: int, leg: Leg, event: Gap, wall_ns: int) -> None:
         address = self._sender(leg, event.sender)
         stream, skipped = self.stream, 0
+        first, count = event.first, event.count
         if stream is not None and stream.key == key:  # after SKIP: where the sender stands
-            skipped = self._stream_gap(stream, leg, event.sender, event.first)
-        self._check_sequence(leg, event.sender, event.first, event.count)
-        self.count("messages_missed", event.count)
-        if gap := skipped + event.count:
-            batch = Batch([], address, event.first + event.count, wall_ns, gap)
+            expected = leg.expected.get(event.sender, first)
+            if first < expected:  # the group has brought some of it after all
+                count = max(0, first + count - expected)
+                first = expected
+            skipped = self._stream_gap(stream, leg, event.sender, first)
+        self._check_sequence(leg, event.sender, first, count)
+        self.count("messages_missed", count)
+        if gap := skipped + count:
+            batch = Batch([], address, first + count, wall_ns, gap)
             self.out.append(Arrived(key, batch, 0))
 
 

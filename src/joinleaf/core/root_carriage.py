@@ -20,7 +20,7 @@ import msgspec
 from joinleaf.core.keys.group import GroupKeys
 from joinleaf.core.qos.shaper import shaper_of
 from joinleaf.core.reliability.pacing import StreamPacer
-from joinleaf.core.reliability.sender import StreamSender, Train
+from joinleaf.core.reliability.sender import PATIENCE_NS, StreamSender, Train
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.frames import DATA_HEADER_SIZE, Kind, control_frame
 from joinleaf.core.wire.reports import decode_report
@@ -256,12 +256,27 @@ class RootCarriage:
             raw = header
         self.sender.begin(run, size)
 
-    def skip(self, key: int, number: int) -> bytes | None:
+    def blocking(self, now_ns: int, *, urgent: bool) -> list[int]:
+        """The leaves that hold the stream up.
+
+        Args:
+            now_ns: The time.
+            urgent: Whoever does at this moment; else only those who have not got on for a while,
+                and not those that only have to take what came at once when one of them was gone.
+        """
+        sender = self.sender
+        keys = sender.blocking()
+        if urgent:
+            return keys
+        return [key for key in keys if sender.waits_ns(key, now_ns) >= PATIENCE_NS]
+
+    def skip(self, key: int, number: int, now_ns: int) -> bytes | None:
         """Wait for a leaf no longer.
 
         Args:
             key: Its leg.
             number: The root's next message.
+            now_ns: The time.
 
         Returns:
             The SKIP for its leg; None if it is sent later, by ``StreamSender.poll_leg``.
@@ -270,16 +285,38 @@ class RootCarriage:
         if key not in self._skipped_from and unit < self.sender.next_unit:
             begun = (first for begin, first in reversed(self._marks) if begin <= unit)
             self._skipped_from[key] = next(begun, number)
-        return self.sender.skip(key)
+        return self.sender.skip(key, now_ns)
 
     def skipping(self, key: int, number: int) -> int:
         """How many messages of the root's a leaf misses that was skipped and has no room yet."""
         return number - self._skipped_from.get(key, number)
 
+    def stands_at(self, unit: int, number: int) -> int:
+        """Which message of the root's is the first from a unit on, where a batch begins.
+
+        Args:
+            unit: Which a SKIP names. More may have begun since it was written.
+            number: The root's next message.
+        """
+        if unit >= self.sender.next_unit:
+            return number
+        for begin, first in reversed(self._marks):
+            if begin < unit:
+                break
+            number = first
+            if begin == unit:  # of several that begin there, those before the last met nobody
+                break
+        return number
+
     def skipped(self, key: int, number: int) -> int:
         """The SKIP goes on the leg now: how many messages of the root's the leaf will miss.
 
-        Exact where each batch is one message; else counted from the batch that it has in part.
+        Args:
+            key: The leg.
+            number: Where the root's messages stand at the SKIP, see ``stands_at``.
+
+        Counted from the first batch that it has not acknowledged whole. What the group brought it
+        since then is not missed: the leaf's own count is exact, this one no less than that.
         """
         return number - self._skipped_from.pop(key, number)
 

@@ -48,12 +48,14 @@ from joinleaf.core.wire.data import PackedBatch, pack, unpack
 from joinleaf.core.wire.frames import (
     DATA_PREFIX,
     DIRECT,
+    HEADER,
     KIND_AT,
     SIDE,
     Kind,
     control_frame,
     data_header,
 )
+from joinleaf.core.wire.reports import decode_unit
 from joinleaf.errors import RemoteProtocolError, SpiError
 from joinleaf.spi.codes import WSAECONNREFUSED
 from joinleaf.spi.provider import (
@@ -439,8 +441,8 @@ class RootSession(Session):
         if self.carriage is None or leg is None:
             return
         if frames := self.carriage.demote(key, now_ns):
-            leg.association.outbox.extend(frames, sum(map(len, frames)))
-            self.dirty[key] = None
+            for frame in frames:
+                self.put_on_leg(key, frame)
 
     @property
     def queued_bytes(self) -> int:
@@ -556,14 +558,17 @@ class RootSession(Session):
         """Apply the policy, if it is due, to the leaves that hold the stream back."""
         assert self.carriage is not None
         slow, waiting = self.settings.slow, self.carriage.sender.pending_bytes
-        if slow is SlowPolicy.WAIT or waiting + size <= self.settings.queue_bytes or not waiting:
+        limit = self.settings.queue_bytes
+        if slow is SlowPolicy.WAIT or waiting + size <= limit or not waiting:
             return
-        for key in self.carriage.sender.blocking():
+        # Who only suffers from another gets as much again before it is taken for slow itself.
+        urgent = waiting + size > 2 * limit
+        for key in self.carriage.blocking(self._now_ns, urgent=urgent):
             leg = self.legs[key]
             if slow is SlowPolicy.EXPEL:
                 self._too_slow(key, leg, ROOT_ID, self.sequence, 0)
             else:
-                if (frame := self.carriage.skip(key, self.sequence)) is not None:
+                if (frame := self.carriage.skip(key, self.sequence, self._now_ns)) is not None:
                     self.put_on_leg(key, frame)
 
     def renew_group_key(self, random_bytes: Callable[[], bytes]) -> None:
@@ -594,10 +599,12 @@ class RootSession(Session):
             return
         leg.association.outbox.push(frame)
         if self.carriage is not None and frame[KIND_AT] == Kind.SKIP:
-            count = self.carriage.skipped(key, self.sequence)
+            unit = decode_unit(memoryview(frame)[HEADER.size :])
+            number = self.carriage.stands_at(unit, self.sequence)
+            count = self.carriage.skipped(key, number)
             leg.dropped += count
             self.count("messages_dropped", count)
-            stand = DATA_PREFIX.pack(ROOT_ID, self.sequence) + bytes(8)
+            stand = DATA_PREFIX.pack(ROOT_ID, number) + bytes(8)
             leg.association.outbox.push(control_frame(Kind.GAP, stand))
         self.dirty[key] = None
 

@@ -41,6 +41,11 @@ class Flight:
         """A leaf is not served by the stream any more."""
         self._seen.pop(leaf, None)
 
+    def at_edge(self, end: int) -> list[int]:
+        """The leaves that know of the stream no further than ``edge``."""
+        edge = self.edge(end)
+        return [leaf for leaf, offset in self._seen.items() if offset <= edge]
+
     def edge(self, end: int) -> int:
         """The offset up to which every leaf knows of the stream; ``end`` if there is none."""
         heap, seen = self._heap, self._seen

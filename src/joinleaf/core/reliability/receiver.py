@@ -181,17 +181,24 @@ class StreamReceiver:
         self._gap_due = self._report_due = None
         return self._next > unit
 
-    def skip(self, unit: int) -> None:
+    def skip(self, unit: int) -> bool:
         """SKIP: go on with ``unit``; what has not been delivered of those before never will.
 
+        Returns:
+            False if all of those have been delivered: the group was faster than the leg, on which
+            the root has given up on them.
+
         Raises:
-            RemoteProtocolError: Not started, or it goes back.
+            RemoteProtocolError: Not started.
         """
-        if self._listening or unit < self._next:
-            raise RemoteProtocolError(f"SKIP to unit {unit}")
+        if self._listening:
+            raise RemoteProtocolError(f"SKIP to unit {unit} before START")
+        if unit <= self._next:
+            return False
         self.counters["skipped_units"] += unit - self._next
         self._move_to(unit)
         self._report_due = 0
+        return True
 
     def handle_unit_repair(self, body: memoryview, now_ns: int) -> None:
         """Symbols that came over the leg, from the root and nobody else.

@@ -52,7 +52,7 @@ from joinleaf.core.wire.units import (
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import Buffer
 
-__all__ = ["StreamSender", "Train"]
+__all__ = ["PATIENCE_NS", "StreamSender", "Train"]
 
 MAX_UNITS: Final = 8192
 """Units kept at a time: what a receiver looks ahead (receiver.MAX_AHEAD)."""
@@ -75,6 +75,10 @@ MAX_SYNC_NS: Final = 500_000_000
 
 STALL_NS: Final = 1_000_000_000
 """A leaf that acknowledges nothing for so long, though units flow, has lost the group."""
+
+PATIENCE_NS: Final = 100_000_000
+"""A leaf that has not got on for so long is what holds the stream up, not one of those that suffer
+from it. Leaves report within milliseconds; a busy host takes some tens."""
 
 LARGEST_TRAIN: Final = 1 << 16
 """No unit is longer."""
@@ -449,12 +453,33 @@ class StreamSender:
         """The leaves whose windows hold the next unit back; empty if none does."""
         if not self._pending:
             return []
-        end = self._sent_bytes + self._next_size()
+        size = self._next_size()
+        end = self._sent_bytes + size
         leaves = [leaf for leaf in self._leaves.values() if not leaf.aside]
         keys = [leaf.key for leaf in leaves if leaf.limit < end]
-        if keys or not self._kept or end - self._acked <= self._window:
+        if keys or not self._kept:
             return keys
-        return [leaf.key for leaf in leaves if leaf.ack == self._base]
+        if end - self._acked > self._window or len(self._kept) >= MAX_UNITS:
+            return [leaf.key for leaf in leaves if leaf.ack == self._base]
+        if self._congestion is not None:
+            under_way = self._sent_bytes - self._flight.edge(self._sent_bytes)
+            if under_way and under_way + size > self._congestion.window_bytes:
+                return self._flight.at_edge(self._sent_bytes)
+        return []
+
+    def waits_ns(self, key: int, now_ns: int) -> int:
+        """For how long a leaf that is waited for has not got on; 0 if it is not waited for."""
+        leaf = self._leaves[key]
+        since = None if leaf.aside else self._stands_since(leaf)
+        return 0 if since is None else max(0, now_ns - since)
+
+    def _stands_since(self, leaf: _Leaf) -> int | None:
+        unit = self._kept.get(leaf.ack)
+        if unit is not None:
+            return max(leaf.progress_ns, unit.sent_ns)
+        if self._pending and not leaf.window:
+            return max(leaf.progress_ns, leaf.heard_ns)
+        return None
 
     def awaits(self, key: int) -> bool:
         """Whether a leaf that has room is yet to acknowledge something that has left."""
@@ -465,19 +490,15 @@ class StreamSender:
         """The leaves that have held the stream up for STALL_NS, and whether they have room.
 
         One that has room does not hear the group any more; one that has none takes nothing more.
+        So with one that was set aside: one that has room would have said something since.
         """
         keys = {}
         for leaf in self._leaves.values():
             if leaf.aside:
-                continue
-            unit = self._kept.get(leaf.ack)
-            if unit is not None:
-                since = max(leaf.progress_ns, unit.sent_ns)
-            elif self._pending and not leaf.window:
-                since = max(leaf.progress_ns, leaf.heard_ns)
+                since = leaf.heard_ns if leaf.window else None
             else:
-                continue
-            if now_ns - since >= STALL_NS:
+                since = self._stands_since(leaf)
+            if since is not None and now_ns - since >= STALL_NS:
                 keys[leaf.key] = leaf.window > 0
         return keys
 
@@ -501,12 +522,13 @@ class StreamSender:
         self.counters["demoted"] += 1
         return frames
 
-    def skip(self, key: int) -> bytes | None:
+    def skip(self, key: int, now_ns: int) -> bytes | None:
         """Wait for a leaf no longer: it goes on with the next batch.
 
         Returns:
-            Its SKIP frame. None: there is nothing to skip, or the leaf has no room now; then the
-            frame comes from ``poll_leg`` when it has, and it goes on with the batch after that.
+            Its SKIP frame. None: there is nothing to skip, or the leaf has no room now or has long
+            said nothing; then the frame comes from ``poll_leg`` when it says that it has, and it
+            goes on with the batch after that. Or it would hold the stream up again at once.
 
         Raises:
             KeyError: It is not served.
@@ -519,7 +541,8 @@ class StreamSender:
         leaf.aside = True
         self._flight.forget(key)
         self._leave(leaf.ack)
-        return self._resume(leaf) if leaf.window else None
+        alive = now_ns - leaf.heard_ns < PATIENCE_NS
+        return self._resume(leaf) if leaf.window and alive else None
 
     def _resume(self, leaf: _Leaf) -> bytes:
         """Serve a leaf that was set aside again, from the next batch on."""
@@ -733,6 +756,9 @@ class StreamSender:
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
             due = min((max(leaf.progress_ns, leaf.heard_ns) for leaf in full), default=None)
             due = None if due is None else due + STALL_NS
+        for leaf in self._leaves.values() if due is None else ():
+            if leaf.aside and leaf.window:
+                due = min(due or leaf.heard_ns + STALL_NS, leaf.heard_ns + STALL_NS)
         return due
 
     def tick(self, now_ns: int) -> None:
