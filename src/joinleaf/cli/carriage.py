@@ -184,12 +184,10 @@ def facts(root: Root) -> dict[str, Any]:
 def tell(talk: Talk, root: Root, why: str) -> None:
     """Say what carries the data, where it is a group or was to be one."""
     if group := group_of(root):
-        text = (
-            f"Over one multicast stream, {group}; to whoever does not hear it over its connection."
-        )
+        text = f"Over one multicast stream, {group}; to who does not hear it, over its leg."
         talk.say(text, "dim")
     elif why:
-        talk.say(f"No multicast from here ({why}): to each leaf over its connection.", "yellow")
+        talk.say(f"No multicast from here ({why}): to each leaf over its leg.", "yellow")
 
 
 def _with_data(where: SessionAddress, data: str) -> SessionAddress:
