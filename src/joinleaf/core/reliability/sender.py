@@ -568,14 +568,14 @@ class StreamSender:
         self.counters["reports"] += 1
         if leaf is None or report.ack < leaf.ack:
             if leaf is not None and leaf.aside:
-                self._hear_aside(leaf, report)
+                self._hear_aside(leaf, report, now_ns)
             else:
                 self.counters["stale_reports"] += 1  # written before START or SKIP took effect
             return
         if report.ack > self._sent and report.ack > leaf.ack:
             raise RemoteProtocolError(f"unit {report.ack} acknowledged, {self._sent} is the next")
         if leaf.aside:
-            self._hear_aside(leaf, report)
+            self._hear_aside(leaf, report, now_ns)
             return
         leaf.heard_ns = now_ns
         rtt_ns = self._round_trip(report, now_ns)
@@ -587,8 +587,8 @@ class StreamSender:
             self._congestion.on_report(seen, lost, symbols, rtt_ns, now_ns, key)
         leaf.symbols = self._sent_symbols
 
-    def _hear_aside(self, leaf: _Leaf, report: Report) -> None:
-        leaf.window = report.window
+    def _hear_aside(self, leaf: _Leaf, report: Report, now_ns: int) -> None:
+        leaf.window, leaf.heard_ns = report.window, now_ns
         if report.window:
             self._leg.append((leaf.key, self._resume(leaf)))
 
