@@ -230,7 +230,7 @@ FILE_WAYS: Final = {
             ("udp-sender", "udp-receiver"),
             _udpcast_wants,
         ),
-        Way("joinleaf send", _joinleaf_receive, _joinleaf_send("")),
+        Way("joinleaf send", _joinleaf_receive, _joinleaf_send("?data=leg")),
         Way("joinleaf send, multicast", _joinleaf_receive, _joinleaf_send(f"?data={GROUP}")),
     )
 }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import joinleaf
-from joinleaf.cli import carriage
+from joinleaf.cli import carriage, main
 from joinleaf.drivers.interfaces import Interface
 from joinleaf.values import SessionAddress
 
@@ -209,15 +209,14 @@ def test_a_live_session_by_the_group(start: Start) -> None:
     ("address", "leaves", "worth"),
     [
         ("jls://:7400", 1, False),
-        ("jls://:7400", 2, False),
-        ("jls://:7400", 3, True),
+        ("jls://:7400", 2, True),
         ("jls://:7400", None, True),
         ("jl://10.0.0.5:7400", 30, True),
         ("jl://127.0.0.1:7400", 30, False),
         ("jl://[::1]:7400", None, False),
     ],
 )
-def test_a_group_is_worth_it_for_three_leaves_that_others_may_be(
+def test_a_group_is_worth_it_for_two_leaves_that_other_hosts_may_be(
     address: str, leaves: int | None, worth: bool
 ) -> None:
     assert carriage.worth_a_group(SessionAddress.parse(address), leaves) is worth
@@ -306,3 +305,33 @@ def test_a_group_that_was_named_is_used_or_an_error() -> None:
             "239.1.2.3:5", SessionAddress.parse("jl://127.0.0.1:0"), tries, worth=False
         )
     assert tries.tried == ["239.1.2.3:5"]
+
+
+HERE = ("-a", "jl://127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "arguments"),
+    [
+        (2, "is no multicast group", ("send", "IMAGE", *HERE, "--data", "10.0.0.1:7401")),
+        (2, "a group and a port", ("send", "IMAGE", *HERE, "--group", "239.255.70.1")),
+        (2, "has no port 0", ("send", "IMAGE", *HERE, "--data", "239.255.70.1:0")),
+        (2, "a group and a port", ("root", *HERE[1:], "--group", "everybody")),
+        (2, "leave that out", ("send", "IMAGE", "-a", f"{HERE[1]}?data=leg", "--data", "leg")),
+        (2, "is no multicast group", ("receive", *HERE[1:], "--data", "1.2.3.4:5")),
+        (2, "is a group itself", ("leaf", "udp://239.255.1.1:5000", "--group", "leg")),
+        (1, "or data=leg", ("send", "IMAGE", *HERE, "--data", "[ff15::1]:7401")),
+    ],
+)
+def test_a_mistake_about_the_carrier_is_one_line_with_the_way_out(
+    image: Path,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    words: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """In this process: what costs is starting an interpreter for each."""
+    assert main([str(image) if one == "IMAGE" else one for one in arguments]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("joinleaf: error: ")
+    assert words in line

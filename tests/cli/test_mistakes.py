@@ -11,8 +11,6 @@ import pytest
 import joinleaf
 from joinleaf.cli import main
 
-HERE = ("-a", "jl://127.0.0.1:0")
-
 if TYPE_CHECKING:
     from tests.cli.conftest import Start
 
@@ -39,14 +37,6 @@ def test_each_mistake_is_one_line_with_its_exit_code(
             (2, "inside one process", ("root", "mem://here")),
             (2, "has no root", ("root", "udp://239.255.1.1:5000")),
             (2, "leave one out", ("receive", free_address, "--json", "--to", "-")),
-            (2, "is no multicast group", ("send", image, *HERE, "--data", "10.0.0.1:7401")),
-            (2, "a group and a port", ("send", image, *HERE, "--data", "239.255.70.1")),
-            (2, "has no port 0", ("send", image, *HERE, "--data", "239.255.70.1:0")),
-            (2, "a group and a port", ("root", *HERE[1:], "--group", "everybody")),
-            (2, "leave that out", ("send", image, "-a", f"{HERE[1]}?data=leg", "--data", "leg")),
-            (2, "is no multicast group", ("receive", free_address, "--data", "1.2.3.4:5")),
-            (2, "is a group itself", ("leaf", "udp://239.255.1.1:5000", "--group", "leg")),
-            (1, "or data=leg", ("send", image, *HERE, "--data", "[ff15::1]:7401")),
             (2, "write a rate as", ("send", image, "--rate", "fast")),
             (2, "No such option", ("send", image, "--fast")),
             (2, "Missing argument", ("send",)),

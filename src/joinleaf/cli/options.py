@@ -146,7 +146,7 @@ SendCarrier = Annotated[
         envvar="JOINLEAF_GROUP",
         metavar="GROUP:PORT|auto|leg",
         help=f"What carries the data: {_CARRIER_WAYS}; leg, a connection for each leaf. Default: "
-        "auto for three leaves or more (or --start-now) on a network, else leg. A leaf that does "
+        "auto for two leaves or more (or --start-now) on a network, else leg. A leaf that does "
         "not hear the group is served by its connection.",
     ),
 ]
