@@ -140,7 +140,8 @@ class LeafCarriage:
 
     def skip(self, unit: int) -> None:
         """SKIP: the stream goes on at ``unit``; the next message of each sender may be any."""
-        self.receiver.skip(unit)
+        if not self.receiver.skip(unit):
+            return
         self.position = unit
         self._skips += 1
         self._forget_cut_frame()

@@ -202,6 +202,14 @@ class LeafSession(Session):
             leg.association.outbox.push(report)
             self.dirty[stream.key] = None
 
+    def group_deadline_ns(self) -> int | None:
+        """When the stream's clocks have something to do; None: nothing, or nobody to tell it."""
+        stream = self.stream
+        leg = self.legs.get(stream.key) if stream is not None else None
+        if stream is None or leg is None or not leg.association.active:
+            return None
+        return stream.receiver.next_deadline_ns()
+
     def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
         if stream.receiver.ready:
             stream.waiting.extend(stream.receiver.take())
@@ -386,6 +394,8 @@ class LeafSession(Session):
         address = self._sender(leg, event.sender)
         stream, skipped = self.stream, 0
         if stream is not None and stream.key == key:  # after SKIP: where the sender stands
+            if not event.count and event.first <= leg.expected.get(event.sender, event.first):
+                return  # nothing was missed, and perhaps more has come by the group since
             skipped = self._stream_gap(stream, leg, event.sender, event.first)
         self._check_sequence(leg, event.sender, event.first, event.count)
         self.count("messages_missed", event.count)

@@ -23,7 +23,7 @@ from joinleaf.core.reliability.pacing import StreamPacer
 from joinleaf.core.reliability.sender import StreamSender, Train
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.frames import DATA_HEADER_SIZE, Kind, control_frame
-from joinleaf.core.wire.reports import decode_report
+from joinleaf.core.wire.reports import NO_UNIT, decode_report
 from joinleaf.spi.provider import Buffer
 from joinleaf.spi.qos import FlowSpec
 
@@ -189,8 +189,10 @@ class RootCarriage:
             return None
         report = decode_report(body)
         listener = self._told.get(key)
-        if listener is None or not report.heard:
-            return None  # a word from before it was demoted
+        if listener is None or not report.heard or report.seen != NO_UNIT:
+            # A word from before it was demoted: until STOP has come it goes on counting, and START
+            # would take it back to where the root believes that it is.
+            return None
         listener.on_group, listener.until_ns = True, None
         self._on_group[key] = None
         return self.sender.start(self.sender.add_leaf(key, report.window, now_ns))

@@ -439,9 +439,8 @@ class RootSession(Session):
         leg = self.legs.get(key)
         if self.carriage is None or leg is None:
             return
-        if frames := self.carriage.demote(key, now_ns):
-            leg.association.outbox.extend(frames, sum(map(len, frames)))
-            self.dirty[key] = None
+        for frame in self.carriage.demote(key, now_ns):
+            self.put_on_leg(key, frame)
 
     @property
     def queued_bytes(self) -> int:
@@ -567,9 +566,26 @@ class RootSession(Session):
             count = self.carriage.skipped(key, self.sequence)
             leg.dropped += count
             self.count("messages_dropped", count)
-            stand = DATA_PREFIX.pack(ROOT_ID, self.sequence) + bytes(8)
-            leg.association.outbox.push(control_frame(Kind.GAP, stand))
+            self._tell_stands(leg)
+            self._named_on_group.clear()  # it may have missed who they are
         self.dirty[key] = None
+
+    def _tell_stands(self, leg: Leg) -> None:
+        """After SKIP: up to where a leaf has got, or missed, the messages of everybody it hears."""
+        outbox, listener = leg.association.outbox, leg.member
+        outbox.push(_stand_frame(ROOT_ID, self.sequence))
+        if listener is None:
+            return
+        for origin in self.legs.values():
+            sender = origin.member
+            if sender is None or not hears(listener, sender, rooted=self.rooted):
+                continue
+            if (stand := origin.expected.get(sender.key)) is None:
+                continue  # it has sent nothing yet
+            if sender.key not in leg.named:
+                leg.named.add(sender.key)
+                outbox.push(_name_frame(sender.key, origin))
+            outbox.push(_stand_frame(sender.key, stand))
 
     def _give(
         self,
@@ -694,12 +710,19 @@ class RootSession(Session):
         if key not in self.carriage.on_group and not self._may_hear_group(leg):
             return
         start = self.carriage.reported(key, word.body, self._now_ns)
+        # At once: a SKIP tells where everybody's messages stand at its unit, and not later.
+        while (frame := self.carriage.sender.poll_leg()) is not None:
+            self.put_on_leg(*frame)
         if start is not None:
             if leg.qos is not None:
                 self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.
             self._named_on_group.clear()
             self.put_on_leg(key, start)
+
+
+def _stand_frame(sender: int, number: int) -> bytes:
+    return control_frame(Kind.GAP, DATA_PREFIX.pack(sender, number) + bytes(8))
 
 
 def _name_frame(sender: int, origin: Leg) -> bytes:

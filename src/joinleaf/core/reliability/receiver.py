@@ -181,17 +181,24 @@ class StreamReceiver:
         self._gap_due = self._report_due = None
         return self._next > unit
 
-    def skip(self, unit: int) -> None:
+    def skip(self, unit: int) -> bool:
         """SKIP: go on with ``unit``; what has not been delivered of those before never will.
 
+        Returns:
+            Whether that is so of anything. Reports may be late: a leaf that is not waited for any
+            longer can have got everything, and some of what came after.
+
         Raises:
-            RemoteProtocolError: Not started, or it goes back.
+            RemoteProtocolError: Not started.
         """
-        if self._listening or unit < self._next:
+        if self._listening:
             raise RemoteProtocolError(f"SKIP to unit {unit}")
+        self._report_due = 0
+        if unit <= self._next:
+            return False
         self.counters["skipped_units"] += unit - self._next
         self._move_to(unit)
-        self._report_due = 0
+        return True
 
     def handle_unit_repair(self, body: memoryview, now_ns: int) -> None:
         """Symbols that came over the leg, from the root and nobody else.
@@ -702,7 +709,9 @@ class StreamReceiver:
         self._advertised = window = self._free()
         self.counters["reports"] += 1
         if self._listening:
-            return report_frame(Report(0, 0, NO_UNIT, 0, window, self.probe_heard, False, 0, ()))
+            return report_frame(
+                Report(0, NO_UNIT, NO_UNIT, 0, window, self.probe_heard, False, 0, ())
+            )
         delay_us = min((now_ns - self._echo_ns) // 1000, 0xFFFFFFFF)
         return report_frame(
             Report(

@@ -278,7 +278,9 @@ class StreamSender:
         if limit is not None and self._sent_bytes + size > limit:
             return False
         if congestion is not None:
-            under_way = self._sent_bytes - self._flight.edge(self._sent_bytes)
+            # Where a leaf that joined or was skipped begins was a guess: headers were to come.
+            known = max(self._flight.edge(self._sent_bytes), self._acked)
+            under_way = self._sent_bytes - known
             if under_way and under_way + size > congestion.window_bytes:
                 congestion.on_limited()
                 return False
@@ -543,7 +545,7 @@ class StreamSender:
         report = decode_report(body)
         leaf = self._leaves.get(key)
         self.counters["reports"] += 1
-        if leaf is None or report.ack < leaf.ack:
+        if leaf is None or report.ack < leaf.ack or report.seen == NO_UNIT:
             if leaf is not None and leaf.aside:
                 self._hear_aside(leaf, report)
             else:
