@@ -78,6 +78,7 @@ class _Listener:
 
     on_group: bool
     until_ns: int | None
+    stops: int = 0  # how often it was put back on its leg
 
 
 class RootCarriage:
@@ -94,6 +95,8 @@ class RootCarriage:
         facts: What joiners are told; a new key replaces it.
         sender: The stream.
         events: Leaves that fell back, oldest first; the owner takes them.
+        unaware: Legs whose leaves may not have read STOP yet, and go on with what the group brings.
+            While there are such, nothing that all are to hear may be missing there.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class RootCarriage:
         self.events: list[FellBack] = []
         self._told: dict[int, _Listener] = {}
         self._on_group: dict[int, None] = {}
+        self.unaware: dict[int, None] = {}
         self._skipped_from: dict[int, int] = {}
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._next_probe_ns: int | None = None
@@ -141,6 +145,7 @@ class RootCarriage:
     def left(self, key: int) -> None:
         """It is no member any more, and must not read on."""
         self._told.pop(key, None)
+        self.unaware.pop(key, None)
         if key in self._knowing:
             del self._knowing[key]
             self._somebody_left = True
@@ -178,8 +183,10 @@ class RootCarriage:
         self._somebody_left = False
         return control_frame(Kind.KEY, fact.body()), list(self._knowing)
 
-    def reported(self, key: int, body: memoryview, now_ns: int) -> bytes | None:
-        """A leaf reports; if it is that it hears the group, the START for its leg.
+    def reported(
+        self, key: int, body: memoryview, now_ns: int, *, may_hear: bool = True
+    ) -> bytes | None:
+        """A leaf reports; if it is that it hears the group, and it may, the START for its leg.
 
         Raises:
             RemoteProtocolError: Malformed, or impossible.
@@ -189,9 +196,12 @@ class RootCarriage:
             return None
         report = decode_report(body)
         listener = self._told.get(key)
-        if listener is None or not report.heard or report.seen != NO_UNIT:
-            # A word from before it was demoted: until STOP has come it goes on counting, and START
-            # would take it back to where the root believes that it is.
+        if listener is None or report.seen != NO_UNIT or report.ack != listener.stops:
+            # A word from before the last STOP. Until that has come the leaf goes on acknowledging
+            # what the group brings, and a START would take it back before that.
+            return None
+        self.unaware.pop(key, None)
+        if not may_hear or not report.heard:
             return None
         listener.on_group, listener.until_ns = True, None
         self._on_group[key] = None
@@ -202,7 +212,9 @@ class RootCarriage:
         if key not in self._on_group:
             return ()
         del self._on_group[key]
-        self._told[key] = _Listener(on_group=False, until_ns=None)
+        stops = self._told[key].stops + 1
+        self._told[key] = _Listener(on_group=False, until_ns=None, stops=stops)
+        self.unaware[key] = None
         if self._next_probe_ns is None:
             self._next_probe_ns = now_ns + RETRY_NS
         return self.sender.demote(key)

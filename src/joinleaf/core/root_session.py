@@ -108,6 +108,7 @@ class RootSession(Session):
         self._routes: dict[int, tuple[int, ...]] = {}
         self.carriage: RootCarriage | None = None
         self._named_on_group: set[int] = set()
+        self._at_hand: tuple[int, int] | None = None  # whose message has come, and is to go on
         self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
 
     @property
@@ -426,13 +427,15 @@ class RootSession(Session):
         """
         keys = self.listeners(sender)
         carriage = self.carriage
-        if carriage is None or not carriage.on_group:
-            return keys, False
-        if self.rooted and not sender.d_root:
+        if carriage is None or (self.rooted and not sender.d_root):
             return keys, False
         on_group = carriage.on_group
+        if not on_group:
+            if carriage.unaware:
+                carriage.sender.leave_hole()
+            return keys, False
         legs = tuple(key for key in keys if key not in on_group)
-        return legs, len(legs) < len(keys)
+        return legs, len(legs) < len(keys) or bool(carriage.unaware)
 
     def demote(self, key: int, now_ns: int) -> None:
         """Serve a leaf by its leg from here on, beginning with what the group owes it."""
@@ -582,6 +585,8 @@ class RootSession(Session):
                 continue
             if (stand := origin.expected.get(sender.key)) is None:
                 continue  # it has sent nothing yet
+            if self._at_hand is not None and self._at_hand[0] == sender.key:
+                stand = self._at_hand[1]
             if sender.key not in leg.named:
                 leg.named.add(sender.key)
                 outbox.push(_name_frame(sender.key, origin))
@@ -690,7 +695,9 @@ class RootSession(Session):
                 self._named_on_group.add(sender)
                 buffers.insert(0, name := _name_frame(sender, origin))
                 size += len(name)
+            self._at_hand = (sender, sequence)
             self._make_room_on_group(size)
+            self._at_hand = None
             self._give_group(buffers, None)
 
     def answer_who(self, key: int, roster: Roster) -> None:
@@ -707,9 +714,8 @@ class RootSession(Session):
     def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
         if self.carriage is None or word.kind != Kind.REPORT:
             raise RemoteProtocolError(f"frame {word.kind} from a leaf")
-        if key not in self.carriage.on_group and not self._may_hear_group(leg):
-            return
-        start = self.carriage.reported(key, word.body, self._now_ns)
+        may_hear = self._may_hear_group(leg)
+        start = self.carriage.reported(key, word.body, self._now_ns, may_hear=may_hear)
         # At once: a SKIP tells where everybody's messages stand at its unit, and not later.
         while (frame := self.carriage.sender.poll_leg()) is not None:
             self.put_on_leg(*frame)

@@ -100,7 +100,8 @@ class StreamReceiver:
         "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
         "_gap_is_new", "_held", "_held_bytes", "_holding", "_last_report_ns", "_listening", "_next",
         "_opener", "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial",
-        "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard", "ready",
+        "_stops", "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard",
+        "ready",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +125,7 @@ class StreamReceiver:
         self._probe = probe
         self._timing = _DEFAULT_TIMING
         self._listening = True
+        self._stops = 0
         self._next = 0
         self._expect = 0
         self._told = 0
@@ -177,8 +179,9 @@ class StreamReceiver:
         if self._listening or unit > self._next:
             raise RemoteProtocolError(f"STOP at unit {unit}, but the next is {self._next}")
         self._listening = True
+        self._stops += 1
         self._drop_below(NO_UNIT)
-        self._gap_due = self._report_due = None
+        self._gap_due, self._report_due = None, 0  # the root waits to hear of it
         return self._next > unit
 
     def skip(self, unit: int) -> bool:
@@ -710,7 +713,7 @@ class StreamReceiver:
         self.counters["reports"] += 1
         if self._listening:
             return report_frame(
-                Report(0, NO_UNIT, NO_UNIT, 0, window, self.probe_heard, False, 0, ())
+                Report(self._stops, NO_UNIT, NO_UNIT, 0, window, self.probe_heard, False, 0, ())
             )
         delay_us = min((now_ns - self._echo_ns) // 1000, 0xFFFFFFFF)
         return report_frame(

@@ -216,7 +216,11 @@ class StreamSender:
             The batch's first unit. With no leaf nothing is queued.
         """
         first = self.next_unit
-        if not size or not self._at:
+        if not size:
+            return first
+        if not self._at:
+            if self._leaves:
+                self.leave_hole()
             return first
         capacity = self.capacity
         if len(buffers) == 1 and size <= capacity:
@@ -228,6 +232,16 @@ class StreamSender:
             self.next_unit = first + len(units)
         self._pending_bytes += size
         return first
+
+    def leave_hole(self) -> None:
+        """Nobody is served: a batch goes by the legs alone, and its unit is never sent.
+
+        So whoever still hears the group, and does not know yet that it is not served, waits there
+        instead of taking what comes later for what comes next.
+        """
+        if not self._at:
+            self.next_unit += 1
+            self._sent = self._base = self.next_unit
 
     def own(self) -> None:
         """Copy what waits of others' memory: the caller of a send may reuse it now."""
