@@ -40,6 +40,10 @@ RETRY_NS: Final = 10_000_000_000
 """Leaves that stayed on their legs are offered the group again this often, by one probe."""
 
 
+LOOK_EVERY_NS: Final = 50_000_000
+"""So often at most every leaf is asked whether it stalls, which shows after a second: the pacer
+wakes the root every millisecond, and ten thousand leaves take longer to ask than that."""
+
 MARKS: Final = 8192
 """Batches of which is known where they begin: what a sender keeps units of."""
 
@@ -120,6 +124,8 @@ class RootCarriage:
         self._skipped_from: dict[int, int] = {}
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._next_probe_ns: int | None = None
+        self._look_ns = 0
+        self._changes = 0
 
     # Who is served how
 
@@ -127,6 +133,11 @@ class RootCarriage:
     def on_group(self) -> dict[int, None]:
         """Keys of the legs whose leaves the group serves."""
         return self._on_group
+
+    @property
+    def changes(self) -> int:
+        """How often a leaf was put on the group, or taken off it."""
+        return self._changes
 
     def carrier(self, key: int) -> Carrier:
         """What serves this leaf."""
@@ -152,6 +163,7 @@ class RootCarriage:
         self._skipped_from.pop(key, None)
         if key in self._on_group:
             del self._on_group[key]
+            self._changes += 1
             self.sender.remove_leaf(key)
 
     # Keys
@@ -205,6 +217,7 @@ class RootCarriage:
             return None
         listener.on_group, listener.until_ns = True, None
         self._on_group[key] = None
+        self._changes += 1
         return self.sender.start(self.sender.add_leaf(key, report.window, now_ns))
 
     def demote(self, key: int, now_ns: int) -> Sequence[bytes]:
@@ -212,6 +225,7 @@ class RootCarriage:
         if key not in self._on_group:
             return ()
         del self._on_group[key]
+        self._changes += 1
         stops = self._told[key].stops + 1
         self._told[key] = _Listener(on_group=False, until_ns=None, stops=stops)
         self.unaware[key] = None
@@ -314,8 +328,9 @@ class RootCarriage:
 
     def tick(self, now_ns: int) -> list[int]:
         """Run the clocks; keys of leaves that make no progress and are to be demoted."""
-        if not self._on_group:
+        if not self._on_group or now_ns < self._look_ns:
             return []
+        self._look_ns = now_ns + LOOK_EVERY_NS
         stalled = self.sender.stalled(now_ns)
         for key, has_room in stalled.items():
             self.events.append(FellBack(key, Cause.DIED if has_room else Cause.FULL))

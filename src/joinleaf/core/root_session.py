@@ -108,6 +108,7 @@ class RootSession(Session):
         self._routes: dict[int, tuple[int, ...]] = {}
         self.carriage: RootCarriage | None = None
         self._named_on_group: set[int] = set()
+        self._beside_group: dict[int, tuple[tuple[int, ...], int, tuple[int, ...]]] = {}
         self._at_hand: tuple[int, int] | None = None  # whose message has come, and is to go on
         self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
 
@@ -395,6 +396,7 @@ class RootSession(Session):
     def _membership_changed(self) -> None:
         self.view += 1
         self._routes.clear()
+        self._beside_group.clear()
 
     def close_leg(
         self, key: int, reason: EndReason, data: bytes, now_ns: int, linger_ns: int
@@ -434,7 +436,12 @@ class RootSession(Session):
             if carriage.unaware:
                 carriage.sender.leave_hole()
             return keys, False
-        legs = tuple(key for key in keys if key not in on_group)
+        # For each sender once, and not for each of its messages: ten thousand keys take a while.
+        known = self._beside_group.get(sender.key)
+        if known is None or known[0] is not keys or known[1] != carriage.changes:
+            beside = tuple(key for key in keys if key not in on_group)
+            known = self._beside_group[sender.key] = (keys, carriage.changes, beside)
+        legs = known[2]
         return legs, len(legs) < len(keys) or bool(carriage.unaware)
 
     def demote(self, key: int, now_ns: int) -> None:
