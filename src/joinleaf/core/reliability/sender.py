@@ -349,6 +349,8 @@ class StreamSender:
         self.counters["bytes"] += len(unit.image)
         self._left(len(unit.image), now_ns)
         self._arm_sync(now_ns)
+        if self._base not in self._at:
+            self._release()  # who is served begins later: nobody will acknowledge this
         return Train(unit.image, self._layout.segment, number)
 
     def _build(self, number: int, parts: list[Buffer], kind: int = DATA) -> _Unit:
