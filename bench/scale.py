@@ -26,14 +26,14 @@ MB to each: less for many leaves, so that it ends. symbols: datagrams of 1,452 B
 time; sent again: as a share of them. lost anywhere: symbols, repairs included, that somebody lost,
 per symbol. reports/s: in simulated time, at the root and of each leaf; with gaps: those that tell
 of a loss; kB: of all. root: processor time of its machine, no system calls; per symbol lost
-anywhere. leaf: of one. root busy: processor time per simulated time; above 1 it would be what limits
-the stream. kB/leaf: memory at the root once joined. 1 Gbit/s, 0.2 ms round trip, one core.
+anywhere. leaf: of one. root busy: processor time per simulated time; above 1 it would be what
+limits the stream. kB/leaf: memory at the root once joined. 1 Gbit/s, 0.2 ms round trip, one core.
 """
 
 
-def megabytes_for(leaves: int) -> int:
+def megabytes_for(leaves: int) -> float:
     """What is sent to so many."""
-    return 16 if leaves <= 100 else 8 if leaves <= 1000 else 4
+    return 16.0 if leaves <= 10 else 8.0 if leaves <= 100 else 2.0 if leaves <= 1000 else 0.5
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     for shared in (False, True):
         rows = []
         for number in leaves:
-            size = (megabytes or megabytes_for(number)) * 1_000_000
+            size = int((megabytes or megabytes_for(number)) * 1_000_000)
             world = ScaleWorld(number, loss, shared=shared)
             outcomes.append(world.run(size))
             rows.append(_row(outcomes[-1]))
@@ -61,7 +61,7 @@ def _row(one: Outcome) -> list[str]:
     rate = one.reports / one.simulated_s
     return [
         f"{one.leaves:,}",
-        f"{megabytes:.0f}",
+        f"{megabytes:.2f}",
         f"{one.symbols:,}",
         f"{one.repairs / one.symbols:.1%}",
         f"{one.lost_anywhere / one.symbols:.2f}",

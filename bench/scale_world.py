@@ -1,10 +1,11 @@
 """One root and thousands of leaves in simulated time: the real machines, and little else.
 
 The root is a whole ``RootSession`` with its stream; leaves join it by real handshakes and are their
-``StreamReceiver`` from then on. The network is a link of the root's, one delay, and losses: for each
-leaf its own, or one draw for all (before the network branches). Where nothing was lost a train is
-handed over as it is, and leaves share the memory of what they have in common; the first few copy
-for themselves, and theirs is the time that a leaf is charged with.
+``StreamReceiver`` from then on. The network is a link of the root's, one delay, and losses: for
+each leaf its own, or one draw for all (before the network branches). Where nothing was lost a train
+is handed over as it is, a repair to who has all of it not at all, and leaves share the memory of
+what they have in common; the first few copy and hear everything, and theirs is the time that a leaf
+is charged with.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -32,7 +34,8 @@ from joinleaf.core.session import Session
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.frames import HEADER, Kind
 from joinleaf.core.wire.reports import NO_UNIT, Report, decode_start, report_frame
-from joinleaf.core.wire.units import UNIT_OVERHEAD, Layout
+from joinleaf.core.wire.units import HEADER as HEADER_OF_UNIT
+from joinleaf.core.wire.units import REPAIR, UNIT_OVERHEAD, Layout
 from joinleaf.core.wire.units import strip as copy_payload
 from joinleaf.spi.provider import Accept, JoinRole, Settings
 from joinleaf.values import Address
@@ -215,8 +218,8 @@ class ScaleWorld:
         message = bytes(60_000)
         count = -(-size // len(message))
         before, sender = self.now, self.carriage.sender
-        real_strip: Any = receiver_module.strip
-        receiver_module.strip = self._sharing.strip
+        module: Any = receiver_module
+        real_strip, module.strip = module.strip, self._sharing.strip
         try:
             self._timed_root(lambda: self._send([message] * count))
             self._pump()
@@ -227,7 +230,7 @@ class ScaleWorld:
                 if self.now - before > bound_s * 1e9:
                     raise RuntimeError(f"not complete after {bound_s} s: {sender.counters}")
         finally:
-            receiver_module.strip = real_strip
+            module.strip = real_strip
         counters = sender.counters
         symbols = sender._sent_symbols
         measured = min(MEASURED, len(self._leaves))
@@ -258,7 +261,7 @@ class ScaleWorld:
 
     def _reports_arrive(self, arrival_ns: int) -> None:
         for key, frame in self._arriving.pop(arrival_ns):
-            self._timed_root(lambda key=key, frame=frame: self._give(key, frame))
+            self._timed_root(partial(self._give, key, frame))
             self._pump()
 
     def _pump(self) -> None:
@@ -271,7 +274,7 @@ class ScaleWorld:
             self.root.put_on_leg(*word)
         for key in list(self.root.dirty):
             del self.root.dirty[key]
-            self.at(self.now + ONE_WAY_NS, lambda key=key: self._read_leg(self._leaves[key]))
+            self.at(self.now + ONE_WAY_NS, partial(self._read_leg, self._leaves[key]))
         due = self._timed_root(self.carriage.next_deadline_ns)
         armed = self._root_wake_ns
         if due is not None and (armed is None or due < armed - SLACK_NS):
@@ -306,7 +309,12 @@ class ScaleWorld:
             self.lost += len(lost) * len(self._leaves)
             anywhere.update(lost)
             runs = _runs(view, train.segment, count, lost) if lost else [view]
+        last = HEADER_OF_UNIT.unpack_from(view, (count - 1) * train.segment)
+        over = last[5] if last[1] == REPAIR else -1  # units are in order: the last is the newest
         for leaf in self._leaves.values():
+            if over >= 0 and leaf.receiver._next > over and not leaf.measured:
+                # It has all of that. The losses it may have among them are nobody's.
+                continue
             pieces = runs
             if pieces is None:
                 if leaf.until_loss >= count:
