@@ -108,8 +108,8 @@ class _Unit:
 
 class _Leaf:
     __slots__ = (
-        "ack", "aside", "bit", "heard_ns", "key", "limit", "progress_ns", "symbols", "tally",
-        "window",
+        "ack", "aside", "bit", "by_leg", "heard_ns", "key", "limit", "progress_ns", "symbols",
+        "tally", "window",
     )  # fmt: skip
 
     def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
@@ -122,6 +122,7 @@ class _Leaf:
         self.heard_ns = now_ns
         self.symbols = 0  # sent when it reported last
         self.tally = Tally()
+        self.by_leg: dict[int, int] = {}  # unit -> what has been put on its leg of it
         self.aside = False  # skipped, and waited for no longer until it has room
 
 
@@ -591,6 +592,8 @@ class StreamSender:
         leaf.window = report.window
         if report.ack > leaf.ack:
             before, leaf.ack = leaf.ack, report.ack
+            if leaf.by_leg:
+                leaf.by_leg = {unit: sent for unit, sent in leaf.by_leg.items() if unit >= leaf.ack}
             leaf.progress_ns = now_ns
             self._at[report.ack] = self._at.get(report.ack, 0) + 1
             self._set_limit(leaf)
@@ -689,6 +692,13 @@ class StreamSender:
         return Train(buffer, size, first)
 
     def _repair_by_leg(self, leaf: _Leaf, number: int, bitmap: int) -> None:
+        # A leg loses nothing: once is enough, however often the leaf asks until it has come. Only
+        # where a part did not help, all of it follows.
+        every, before = (1 << self._kept[number].count) - 1, leaf.by_leg.get(number, 0)
+        if before == every:
+            return
+        bitmap = every if before & bitmap else bitmap
+        leaf.by_leg[number] = before | bitmap
         self.counters["leg_repairs"] += 1
         self._leg.append((leaf.key, self._unit_repair(number, bitmap)))
 
