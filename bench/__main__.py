@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from bench import bulk, joins, latency, messages, profiling
+from bench import bulk, joins, latency, messages, profiling, scale
 from bench.bulk_memory import MEMORY_WAYS
 from bench.bulk_ways import FILE_WAYS
 from bench.contenders import JOINLEAF, JOINLEAF_GROUP, Contender
@@ -25,6 +25,7 @@ QUESTIONS = {
     "aio": "messages, on event loops",
     "joins": "how fast a root admits",
     "bulk": "a file, or memory, to all",
+    "scale": "one stream to up to 10,000 leaves, in the simulator",
     "profile": "where a contender's Python spends the time of a batch (choose with --only)",
 }
 
@@ -56,8 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--where", type=_places, help=f"of {', '.join(PLACES)}; all but loopback need root"
     )
-    parser.add_argument("--loss", type=_numbers, help="bulk: per cent at every receiver: 0,1,5")
-    parser.add_argument("--megabytes", type=int, help="bulk (default 512; 128 with losses)")
+    parser.add_argument(
+        "--loss", type=_numbers, help="bulk, scale: per cent at every receiver: 0,1,5"
+    )
+    parser.add_argument("--megabytes", type=int, help="bulk (512; 128 with losses), scale")
     parser.add_argument("--of", choices=("file", "memory"), action="append", help="bulk")
     parser.add_argument(
         "--only",
@@ -93,6 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(options: argparse.Namespace, wanted: Sequence[Place]) -> int:
     asked = options.question
+    if asked == "scale":
+        # A look leaves out what takes two minutes of the three.
+        leaves = options.leaves or (scale.LEAVES[:-1] if options.quick else scale.LEAVES)
+        for loss in options.loss or [1]:
+            scale.run(leaves=leaves, loss=loss / 100, megabytes=options.megabytes)
+        return 0
     if asked == "bulk":
         return bulk.run(
             wanted,

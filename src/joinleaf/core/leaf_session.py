@@ -203,6 +203,14 @@ class LeafSession(Session):
             leg.association.outbox.push(report)
             self.dirty[stream.key] = None
 
+    def group_deadline_ns(self) -> int | None:
+        """When the stream's clocks have something to do; None: nothing, or nobody to tell it."""
+        stream = self.stream
+        leg = self.legs.get(stream.key) if stream is not None else None
+        if stream is None or leg is None or not leg.association.active:
+            return None
+        return stream.receiver.next_deadline_ns()
+
     def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
         if stream.receiver.ready:
             stream.waiting.extend(stream.receiver.take())
@@ -401,7 +409,7 @@ class LeafSession(Session):
         first, count = event.first, event.count
         if stream is not None and stream.key == key:  # after SKIP: where the sender stands
             expected = leg.expected.get(event.sender, first)
-            if first < expected:  # the group has brought some of it after all
+            if first < expected:  # the group has brought some of it, or all
                 count = max(0, first + count - expected)
                 first = expected
             skipped = self._stream_gap(stream, leg, event.sender, first)

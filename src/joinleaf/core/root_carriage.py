@@ -23,7 +23,7 @@ from joinleaf.core.reliability.pacing import StreamPacer
 from joinleaf.core.reliability.sender import PATIENCE_NS, StreamSender, Train
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.frames import DATA_HEADER_SIZE, Kind, control_frame
-from joinleaf.core.wire.reports import decode_report
+from joinleaf.core.wire.reports import NO_UNIT, decode_report
 from joinleaf.spi.provider import Buffer
 from joinleaf.spi.qos import FlowSpec
 
@@ -39,6 +39,10 @@ where a querier is awake; longer only makes the log late, as the leg serves the 
 RETRY_NS: Final = 10_000_000_000
 """Leaves that stayed on their legs are offered the group again this often, by one probe."""
 
+
+LOOK_EVERY_NS: Final = 50_000_000
+"""So often at most every leaf is asked whether it stalls, which shows after a second: the pacer
+wakes the root every millisecond, and ten thousand leaves take longer to ask than that."""
 
 MARKS: Final = 8192
 """Batches of which is known where they begin: what a sender keeps units of."""
@@ -78,6 +82,7 @@ class _Listener:
 
     on_group: bool
     until_ns: int | None
+    stops: int = 0  # how often it was put back on its leg
 
 
 class RootCarriage:
@@ -94,6 +99,8 @@ class RootCarriage:
         facts: What joiners are told; a new key replaces it.
         sender: The stream.
         events: Leaves that fell back, oldest first; the owner takes them.
+        unaware: Legs whose leaves may not have read STOP yet, and go on with what the group brings.
+            While there are such, nothing that all are to hear may be missing there.
     """
 
     def __init__(
@@ -113,9 +120,12 @@ class RootCarriage:
         self.events: list[FellBack] = []
         self._told: dict[int, _Listener] = {}
         self._on_group: dict[int, None] = {}
+        self.unaware: dict[int, None] = {}
         self._skipped_from: dict[int, int] = {}
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._next_probe_ns: int | None = None
+        self._look_ns = 0
+        self._changes = 0
 
     # Who is served how
 
@@ -123,6 +133,11 @@ class RootCarriage:
     def on_group(self) -> dict[int, None]:
         """Keys of the legs whose leaves the group serves."""
         return self._on_group
+
+    @property
+    def changes(self) -> int:
+        """How often a leaf was put on the group, or taken off it."""
+        return self._changes
 
     def carrier(self, key: int) -> Carrier:
         """What serves this leaf."""
@@ -154,12 +169,14 @@ class RootCarriage:
     def left(self, key: int) -> None:
         """It is no member any more, and must not read on."""
         self._told.pop(key, None)
+        self.unaware.pop(key, None)
         if key in self._knowing:
             del self._knowing[key]
             self._somebody_left = True
         self._skipped_from.pop(key, None)
         if key in self._on_group:
             del self._on_group[key]
+            self._changes += 1
             self.sender.remove_leaf(key)
 
     # Keys
@@ -191,8 +208,10 @@ class RootCarriage:
         self._somebody_left = False
         return control_frame(Kind.KEY, fact.body()), list(self._knowing)
 
-    def reported(self, key: int, body: memoryview, now_ns: int) -> bytes | None:
-        """A leaf reports; if it is that it hears the group, the START for its leg.
+    def reported(
+        self, key: int, body: memoryview, now_ns: int, *, may_hear: bool = True
+    ) -> bytes | None:
+        """A leaf reports; if it is that it hears the group, and it may, the START for its leg.
 
         Raises:
             RemoteProtocolError: Malformed, or impossible.
@@ -202,10 +221,16 @@ class RootCarriage:
             return None
         report = decode_report(body)
         listener = self._told.get(key)
-        if listener is None or not report.heard:
-            return None  # a word from before it was demoted
+        if listener is None or report.seen != NO_UNIT or report.ack != listener.stops:
+            # A word from before the last STOP. Until that has come the leaf goes on acknowledging
+            # what the group brings, and a START would take it back before that.
+            return None
+        self.unaware.pop(key, None)
+        if not may_hear or not report.heard:
+            return None
         listener.on_group, listener.until_ns = True, None
         self._on_group[key] = None
+        self._changes += 1
         return self.sender.start(self.sender.add_leaf(key, report.window, now_ns))
 
     def demote(self, key: int, now_ns: int) -> Sequence[bytes]:
@@ -213,7 +238,10 @@ class RootCarriage:
         if key not in self._on_group:
             return ()
         del self._on_group[key]
-        self._told[key] = _Listener(on_group=False, until_ns=None)
+        self._changes += 1
+        stops = self._told[key].stops + 1
+        self._told[key] = _Listener(on_group=False, until_ns=None, stops=stops)
+        self.unaware[key] = None
         if self._next_probe_ns is None:
             self._next_probe_ns = now_ns + RETRY_NS
         return self.sender.demote(key)
@@ -350,8 +378,9 @@ class RootCarriage:
 
     def tick(self, now_ns: int) -> list[int]:
         """Run the clocks; keys of leaves that make no progress and are to be demoted."""
-        if not self._on_group:
+        if not self._on_group or now_ns < self._look_ns:
             return []
+        self._look_ns = now_ns + LOOK_EVERY_NS
         stalled = self.sender.stalled(now_ns)
         for key, has_room in stalled.items():
             self.events.append(FellBack(key, Cause.DIED if has_room else Cause.FULL))

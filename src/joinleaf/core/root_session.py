@@ -109,6 +109,8 @@ class RootSession(Session):
         self.carriage: RootCarriage | None = None
         self._named_on_group: set[int] = set()
         self._bytes_by_former_legs = 0
+        self._beside_group: dict[int, tuple[tuple[int, ...], int, tuple[int, ...]]] = {}
+        self._at_hand: tuple[int, int] | None = None  # whose message has come, and is to go on
         self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
 
     @property
@@ -395,6 +397,7 @@ class RootSession(Session):
     def _membership_changed(self) -> None:
         self.view += 1
         self._routes.clear()
+        self._beside_group.clear()
 
     def close_leg(
         self, key: int, reason: EndReason, data: bytes, now_ns: int, linger_ns: int
@@ -427,22 +430,28 @@ class RootSession(Session):
         """
         keys = self.listeners(sender)
         carriage = self.carriage
-        if carriage is None or not carriage.on_group:
-            return keys, False
-        if self.rooted and not sender.d_root:
+        if carriage is None or (self.rooted and not sender.d_root):
             return keys, False
         on_group = carriage.on_group
-        legs = tuple(key for key in keys if key not in on_group)
-        return legs, len(legs) < len(keys)
+        if not on_group:
+            if carriage.unaware:
+                carriage.sender.leave_hole()
+            return keys, False
+        # For each sender once, and not for each of its messages: ten thousand keys take a while.
+        known = self._beside_group.get(sender.key)
+        if known is None or known[0] is not keys or known[1] != carriage.changes:
+            beside = tuple(key for key in keys if key not in on_group)
+            known = self._beside_group[sender.key] = (keys, carriage.changes, beside)
+        legs = known[2]
+        return legs, len(legs) < len(keys) or bool(carriage.unaware)
 
     def demote(self, key: int, now_ns: int) -> None:
         """Serve a leaf by its leg from here on, beginning with what the group owes it."""
         leg = self.legs.get(key)
         if self.carriage is None or leg is None:
             return
-        if frames := self.carriage.demote(key, now_ns):
-            for frame in frames:
-                self.put_on_leg(key, frame)
+        for frame in self.carriage.demote(key, now_ns):
+            self.put_on_leg(key, frame)
 
     @property
     def queued_bytes(self) -> int:
@@ -604,9 +613,33 @@ class RootSession(Session):
             count = self.carriage.skipped(key, number)
             leg.dropped += count
             self.count("messages_dropped", count)
-            stand = DATA_PREFIX.pack(ROOT_ID, number) + bytes(8)
-            leg.association.outbox.push(control_frame(Kind.GAP, stand))
+            self._tell_stands(leg, number)
+            self._named_on_group.clear()  # it may have missed who they are
         self.dirty[key] = None
+
+    def _tell_stands(self, leg: Leg, number: int) -> None:
+        """After SKIP: up to where a leaf has got, or missed, the messages of everybody it hears.
+
+        Args:
+            leg: The leaf's.
+            number: Where the root's stand.
+        """
+        outbox, listener = leg.association.outbox, leg.member
+        outbox.push(_stand_frame(ROOT_ID, number))
+        if listener is None:
+            return
+        for origin in self.legs.values():
+            sender = origin.member
+            if sender is None or not hears(listener, sender, rooted=self.rooted):
+                continue
+            if (stand := origin.expected.get(sender.key)) is None:
+                continue  # it has sent nothing yet
+            if self._at_hand is not None and self._at_hand[0] == sender.key:
+                stand = self._at_hand[1]
+            if sender.key not in leg.named:
+                leg.named.add(sender.key)
+                outbox.push(_name_frame(sender.key, origin))
+            outbox.push(_stand_frame(sender.key, stand))
 
     def _give(
         self,
@@ -711,7 +744,9 @@ class RootSession(Session):
                 self._named_on_group.add(sender)
                 buffers.insert(0, name := _name_frame(sender, origin))
                 size += len(name)
+            self._at_hand = (sender, sequence)
             self._make_room_on_group(size)
+            self._at_hand = None
             self._give_group(buffers, None)
 
     def answer_who(self, key: int, roster: Roster) -> None:
@@ -728,15 +763,21 @@ class RootSession(Session):
     def _group_word(self, key: int, leg: Leg, word: GroupWord, wall_ns: int) -> None:
         if self.carriage is None or word.kind != Kind.REPORT:
             raise RemoteProtocolError(f"frame {word.kind} from a leaf")
-        if key not in self.carriage.on_group and not self._may_hear_group(leg):
-            return
-        start = self.carriage.reported(key, word.body, self._now_ns)
+        may_hear = self._may_hear_group(leg)
+        start = self.carriage.reported(key, word.body, self._now_ns, may_hear=may_hear)
+        # At once: a SKIP tells where everybody's messages stand at its unit, and not later.
+        while (frame := self.carriage.sender.poll_leg()) is not None:
+            self.put_on_leg(*frame)
         if start is not None:
             if leg.qos is not None:
                 self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.
             self._named_on_group.clear()
             self.put_on_leg(key, start)
+
+
+def _stand_frame(sender: int, number: int) -> bytes:
+    return control_frame(Kind.GAP, DATA_PREFIX.pack(sender, number) + bytes(8))
 
 
 def _name_frame(sender: int, origin: Leg) -> bytes:

@@ -263,8 +263,7 @@ class LeafLink:
 
     def next_deadline_ns(self) -> int | None:
         """When a report is due."""
-        stream = self._session.stream
-        return stream.receiver.next_deadline_ns() if stream is not None else None
+        return self._session.group_deadline_ns()
 
     def tick(self) -> None:
         """Look once more before reporting: what is in the socket's buffer is not missing."""

@@ -27,7 +27,7 @@ from joinleaf.drivers.seldom import SELDOM_S, Seldom
 from joinleaf.drivers.sides import Side
 from joinleaf.drivers.stream_sockets import Callbacks, StreamSockets
 from joinleaf.spi.codes import WSAECONNABORTED, code_of_errno
-from joinleaf.spi.provider import Batch
+from joinleaf.spi.provider import Batch, SlowPolicy
 
 __all__ = ["SCRATCH_BYTES", "StreamTraffic", "new_scratch"]
 
@@ -93,6 +93,7 @@ class StreamTraffic(StreamSockets):
         self.lane: Lane | None = None
         self.finishing = False
         self.paused = False
+        self._read_on_is_over = False  # not even those are read whose reports are waited for
         self._hold_all = False  # no member is read: the owner's queue of received messages is full
         self._any_deaf = False
         self._held: dict[int, None] = {}  # legs not read: their own queue is full
@@ -190,8 +191,14 @@ class StreamTraffic(StreamSockets):
             return
         behind = list(self._full)
         carriage = session.carriage
+        crowded = False
         if carriage is not None and carriage.sender.pending_bytes > session.settings.queue_bytes:
-            behind += carriage.sender.blocking()
+            blocking = carriage.sender.blocking()
+            if session.settings.slow is SlowPolicy.WAIT:
+                behind += blocking
+            # With nobody to wait for it is the rate, or congestion, that holds the stream: what is
+            # passed on would pile up at the root. Else the policy frees the stream when more comes.
+            crowded = not blocking
         now = time.monotonic()
         if not behind:
             self._paused_since = now
@@ -205,7 +212,11 @@ class StreamTraffic(StreamSockets):
                 leg.outbox.size + session.under_way(last),
                 SELDOM_S,
             )
-        self.paused = bool(behind)
+        self.paused = bool(behind) or crowded
+        if self.paused and carriage is not None:
+            legs = (session.legs[key].association.outbox.size for key in self._full)
+            most = max(carriage.sender.pending_bytes, max(legs, default=0))
+            self._read_on_is_over = most > session.settings.queue_bytes + READ_ON_BYTES
 
     def flush_at_once(self, keys: Sequence[int]) -> bool:
         """Send what these legs have queued. Under the lock.
@@ -322,8 +333,7 @@ class StreamTraffic(StreamSockets):
         sender = session.carriage.sender
         if not leg.expected:
             return False
-        over = sender.pending_bytes > session.settings.queue_bytes + READ_ON_BYTES
-        return over or not sender.awaits(key)
+        return self._read_on_is_over or not sender.awaits(key)
 
     def set_hold(self, hold: bool, key: int | None = None) -> None:
         """Stop or resume reading, because a queue is full or has room. Under the lock.

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", type=int, default=0, help="first of several seeds")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to run")
     parser.add_argument("--trace", action="store_true", help="print every event")
+    parser.add_argument("--plain", action="store_true", help="no multicast, no pauses, no rates")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
     options = parser.parse_args(arguments)
     start, number = (options.start, options.seeds) if options.seed is None else (options.seed, 1)
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     totals: dict[str, int] = {}
     for seed in range(start, start + number):
         try:
-            result = simulate(seed, tell=_tell if options.trace else None)
+            result = simulate(seed, tell=_tell if options.trace else None, plain=options.plain)
         except SimulationError as error:
             failures += 1
             _tell(f"{error}\n")

@@ -81,11 +81,16 @@ class SessionRecord:
         members: Everybody who ever was a member at the root.
         invited: Leaf numbers the root gave out in invitations.
         lossy: Whether the slow policy may drop.
+        skips: Whether a leaf may be skipped in a stream: whom it had not heard before, it cannot
+            know to have missed.
+        open: Whether whoever hears the group can read it, a member or not.
     """
 
     session: bytes
     rooted: bool
     lossy: bool
+    skips: bool
+    open: bool
     root: Member
     members: dict[int, Member] = field(default_factory=dict)
     invited: dict[int, None] = field(default_factory=dict)
@@ -117,7 +122,11 @@ class Ledger:
     def opened(self, core: RootSession, *, lossy: bool) -> None:
         """A root opened a session."""
         root = Member(0, core.incarnation, core.myself.d_root, core.myself.role, Address("root"))
-        self.sessions[core.session_id] = SessionRecord(core.session_id, core.rooted, lossy, root)
+        skips = lossy and core.carriage is not None
+        is_open = core.carriage is not None and not core.carriage.sealed
+        self.sessions[core.session_id] = SessionRecord(
+            core.session_id, core.rooted, lossy, skips, is_open, root
+        )
 
     def decided(self, token: bytes, admitted: bool, data: bytes) -> None:
         """An answerer decided about the request that carries this token."""
@@ -210,6 +219,7 @@ class Ledger:
             return
         if batch.gap:
             self._gap(record, listener, batch)
+        if not batch.messages:
             return
         sender, target = self._origin(record, listener, batch)
         if target or batch.side or batch.sequence < 0:
@@ -263,6 +273,8 @@ class Ledger:
         self, record: SessionRecord, listener: Member, sender: Member, first: int, count: int
     ) -> None:
         due = listener.next.get(sender.leaf, listener.first.get(sender.leaf, 0))
+        if record.skips and sender.leaf not in listener.next:
+            due = max(first, due)
         self.require(
             first == due,
             f"leaf {listener.leaf} got message {first} of leaf {sender.leaf} where {due} is due",
@@ -294,7 +306,7 @@ class Ledger:
         if member is None or member.owed is None:
             return
         for number, end in member.owed.items():
-            self._complete(record, member, number, end)
+            self._complete(record, member, number, end, more=record.open)
         self._count("ends_heard")
 
     def root_heard_the_end(self, core: RootSession, leaf: int, taken: int) -> None:
@@ -308,13 +320,25 @@ class Ledger:
                 self._complete(record, record.root, leaf, member.sent)
             self._count("leaves_heard")
 
-    def _complete(self, record: SessionRecord, listener: Member, number: int, end: int) -> None:
+    def _complete(
+        self,
+        record: SessionRecord,
+        listener: Member,
+        number: int,
+        end: int,
+        *,
+        more: bool = False,
+    ) -> None:
+        """All before ``end`` was told; what came later too, only where ``more`` may be heard."""
         sender = record.root if number == 0 else record.members.get(number)
         if sender is None or not self.hears(record, listener, sender):
             return
+        if record.skips and number not in listener.next:
+            return
         due = listener.next.get(number, listener.first.get(number, 0))
         self.require(
-            due == end, f"leaf {listener.leaf} was told of {due} of {end} messages of leaf {number}"
+            due == end or (more and due > end),
+            f"leaf {listener.leaf} was told of {due} of {end} messages of leaf {number}",
         )
 
     def settled(self, core: RootSession) -> None:

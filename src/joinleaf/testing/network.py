@@ -200,6 +200,10 @@ class SimNetwork:
         """Hosts that get what is sent to the group, in order of joining."""
         return list(self._groups.get(group, ()))
 
+    def hears(self, group: Address, host: str) -> DatagramOwner | None:
+        """Who gets on this host what is sent to the group."""
+        return self._groups.get(group, {}).get(host)
+
     def send_datagram(self, host: str, group: Address, data: bytes) -> None:
         """Send to everybody in the group but the sender itself."""
         for member in self.subscribed(group):

@@ -7,7 +7,7 @@ ledger what it sees.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from joinleaf.core.root import RootInput, RootMachine, RootState
 from joinleaf.core.root_session import RootSession
 from joinleaf.core.session import (
     Arrived,
+    GroupOffered,
     JoinEnded,
     Leg,
     LegEnded,
@@ -29,7 +30,7 @@ from joinleaf.core.session import (
     RosterAsked,
     Session,
 )
-from joinleaf.core.wire.control import Roster
+from joinleaf.core.wire.control import GroupFacts, Roster
 from joinleaf.errors import SpiError
 from joinleaf.spi.codes import WSAEALREADY
 from joinleaf.spi.provider import (
@@ -41,9 +42,11 @@ from joinleaf.spi.provider import (
     Settings,
     SlowPolicy,
 )
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.testing.checkers import Ledger, SafetyError, make_message
 from joinleaf.testing.clock import MILLISECOND, SECOND
 from joinleaf.testing.driving import SessionDriver
+from joinleaf.testing.multicast import LeafGroup, MulticastPlan, RootGroup
 from joinleaf.testing.network import SimNetwork
 from joinleaf.testing.streams import StreamEnd
 from joinleaf.values import Address
@@ -64,6 +67,12 @@ BATCH_BYTES: Final = 200_000
 CONTROL_SLACK: Final = 16_384
 """Beats, names, gaps and leaves queued beside the data."""
 
+GROUP_WINDOW: Final = 2 << 20
+"""More than any stream here has under way, headers of repairs by leg included."""
+
+ON_THE_WAY: Final = 400_000
+"""What a member may have sent before it notices that it is not read: two kernel buffers."""
+
 ASKING: Final = (LegState.CONNECTING, LegState.ASKED)
 
 
@@ -79,6 +88,10 @@ class Manners:
         reject: Share of requests that it refuses.
         defer: Share of offers that it puts off.
         patience_ns: How long it waits for an answer to its own requests.
+        multicast: Root: the stream beside its legs; None: none.
+        sending: Root: the rate it keeps to.
+        qos: Leaf: what it asks for when it joins.
+        hears_group: Leaf: whether its host can join the group.
     """
 
     settings: Settings
@@ -88,6 +101,10 @@ class Manners:
     reject: float = 0.0
     defer: float = 0.0
     patience_ns: int = 2 * SECOND
+    multicast: MulticastPlan | None = None
+    sending: FlowSpec | None = None
+    qos: Qos | None = None
+    hears_group: bool = True
 
 
 class World(Protocol):
@@ -134,7 +151,7 @@ class Node:
         """Do something later, unless this program has ended by then."""
 
         def act() -> None:
-            if self.driver.alive:
+            if self.driver.stands(act):
                 action()
 
         self.world.network.agenda.after(delay_ns, act)
@@ -165,6 +182,11 @@ class Node:
         core, settings = self.core, self.core.settings
         asking = sum(leg.association.state in ASKING for leg in core.legs.values())
         most = settings.queue_bytes + BATCH_BYTES + CONTROL_SLACK
+        if (carriage := core.carriage if isinstance(core, RootSession) else None) is not None:
+            if carriage.sender.pending_bytes > most + ON_THE_WAY * len(core.legs):
+                raise SafetyError(f"{carriage.sender.pending_bytes} bytes wait for the group")
+            # What the group owes a leaf goes over its leg when the group has died for it.
+            most += carriage.sender.pending_bytes + GROUP_WINDOW
         if asking > 1:
             raise SafetyError(f"{asking} joins outstanding at once at {self.host}")
         if len(core.queue) > core.backlog:
@@ -281,6 +303,12 @@ class RootNode(Answering, Node):
         self.guests = guests
         self._leaves: dict[int, int] = {}
         self._asked: dict[int, bytes] = {}
+        self.group: RootGroup | None = None
+        if (plan := manners.multicast) is not None:
+            self.group = RootGroup(world.network, host, self.core, plan, dice)
+            self.driver.link = self.group
+        if manners.sending is not None:
+            self.core.set_sending(manners.sending, self.now_ns)
         world.ledger.opened(self.core, lossy=manners.settings.slow is SlowPolicy.DROP)
         self.machine.handle(RootInput.LISTEN)
         world.network.listen(Address(host, ROOT_PORT), self.driver.take)
@@ -330,8 +358,19 @@ class RootNode(Answering, Node):
     def _checked(self) -> None:
         """Hold up reading while what is relayed has nowhere to go."""
         super()._checked()
-        if self.manners.settings.slow is SlowPolicy.WAIT and self.driver.alive:
+        if not self.driver.alive:
+            return
+        if (group := self.group) is not None:
+            behind = self._over_limit(self.core.members) or group.behind
+            holds = [key for key in self.core.members if group.holds(key)] if behind else ()
+            self.driver.set_deaf(holds)
+        elif self.manners.settings.slow is SlowPolicy.WAIT:
             self.driver.set_reading(not self.core.over_limit(self.core.members))
+
+    def _over_limit(self, keys: Sequence[int]) -> bool:
+        """Whether somebody who is waited for is behind."""
+        waits = self.manners.settings.slow is SlowPolicy.WAIT
+        return waits and bool(self.core.over_limit(keys))
 
     # What it does of itself
 
@@ -341,19 +380,42 @@ class RootNode(Answering, Node):
         listeners = core.listeners(core.myself)
         if self.machine.state in (RootState.DISSOLVED, RootState.CLOSED) or not listeners:
             return
-        if self.manners.settings.slow is SlowPolicy.WAIT and core.over_limit(listeners):
+        if self._over_limit(listeners) or self._group_waits():
             return
         if self.dice.random() < 0.1:
             self._send_directly(self.dice.choice(listeners))
             return
         lent = [bytearray(m) for m in self.messages(core.session_id, 0, core.sequence)]
         packed = core.send(lent, self.now_ns)
+        if self.group is not None and self.dice.random() < 0.5:
+            self.driver.pump()  # what the kernel takes at once is not copied
         if packed.borrowed:
             core.own_outboxes(listeners)
         for buffer in lent:
             buffer[:] = bytes(len(buffer))  # the caller may do as it likes with its memory
         self.world.trace(self.host, f"sent {packed.count} up to {core.sequence}")
         self.driver.pump()
+
+    def _group_waits(self) -> bool:
+        """Whether the stream has more waiting than a send may add to."""
+        group = self.group
+        if group is None or self.manners.settings.slow is not SlowPolicy.WAIT:
+            return group is not None and self._shaped and not group.carriage.sender.has_room
+        return group.carriage.sender.pending_bytes > self.manners.settings.queue_bytes
+
+    @property
+    def _shaped(self) -> bool:
+        """Whether a send of the root's waits for its rate, whatever the policy."""
+        return self.manners.sending is not None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether something waits for the group, or for its leaves to acknowledge it."""
+        if self.group is None:
+            return False
+        sender = self.group.carriage.sender
+        waits = any(sender.unacknowledged(key) for key in self.core.members)
+        return bool(self.driver.deaf) or not sender.has_room or waits
 
     def _send_directly(self, key: int) -> None:
         core = self.core
@@ -483,7 +545,7 @@ class LeafNode(Node):
             Address(self.host),
             self.now_ns,
             data=self._token,
-            qos=None,
+            qos=self.manners.qos,
             role=self.manners.role,
             deadline_ns=self.now_ns + self.manners.patience_ns,
         )
@@ -506,8 +568,19 @@ class LeafNode(Node):
                 facts = self.core.facts
                 assert facts is not None
                 self.world.ledger.delivered(facts.session, facts.leaf, batch)
+            case GroupOffered(key, group):
+                self._hear(key, group)
             case _:
                 pass
+
+    def _hear(self, key: int, group: GroupFacts) -> None:
+        """Join the group, where this host can; its leg serves it until it hears a probe."""
+        if self.manners.hears_group:
+            driver, network = self.driver, self.world.network
+            driver.link = LeafGroup(
+                network, self.host, group.source, self.core, key, group, self.dice,
+                driver.group_ready,
+            )  # fmt: skip
 
     def tell_joined(self) -> None:
         """It is a member now."""

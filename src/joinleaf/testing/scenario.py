@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from joinleaf.spi.provider import JoinRole, Settings, SlowPolicy
+from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.testing.clock import MILLISECOND, SECOND
+from joinleaf.testing.multicast import MulticastPlan
+from joinleaf.testing.network import DatagramProfile
 from joinleaf.testing.nodes import Manners
 from joinleaf.testing.streams import StreamProfile
 
@@ -26,12 +29,17 @@ class RootPlan:
 
 @dataclass(frozen=True, slots=True)
 class LeafPlan:
-    """A host that is a leaf of one root; invited, or joining of its own."""
+    """A host that is a leaf of one root; invited, or joining of its own.
+
+    Attributes:
+        misfit: Its messages are shorter than its root's may be, so that it is never let in.
+    """
 
     host: str
     root: str
     invited: bool
     manners: Manners
+    misfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,10 @@ class Scenario:
         fair: How they behave in phase two.
         stormy_ns: How long phase one lasts.
         bound_ns: The longest bound on silence that a node has.
+        datagrams: How the groups behave in phase one.
+        fair_datagrams: How they behave in phase two.
+        pauses: Whether processes stand still now and then in phase one.
+        late_ns: By host, how long after the others it starts.
     """
 
     seed: int
@@ -54,6 +66,10 @@ class Scenario:
     fair: StreamProfile
     stormy_ns: int
     bound_ns: int
+    datagrams: DatagramProfile = field(default_factory=DatagramProfile)
+    fair_datagrams: DatagramProfile = field(default_factory=DatagramProfile)
+    pauses: bool = False
+    late_ns: dict[str, int] = field(default_factory=dict)
 
     @property
     def plans(self) -> tuple[RootPlan | LeafPlan, ...]:
@@ -63,7 +79,7 @@ class Scenario:
     @property
     def untroubled(self) -> bool:
         """Whether nothing in it is a reason for anybody to take anybody for dead."""
-        return not self.faults and not self.stormy.stall_chance
+        return not self.faults and not self.stormy.stall_chance and not self.pauses
 
     def __str__(self) -> str:
         return (
@@ -71,11 +87,87 @@ class Scenario:
             f"({sum(leaf.invited for leaf in self.leaves)} invited), "
             f"{'faults' if self.faults else 'no faults'}, policies "
             f"{', '.join(root.manners.settings.slow for root in self.roots)}"
+            f"{''.join(map(self._group, self.roots))}"
+            f"{', pauses' if self.pauses else ''}"
         )
 
+    def _group(self, root: RootPlan) -> str:
+        plan = root.manners.multicast
+        if plan is None:
+            return ""
+        sealed, rate = "sealed " if plan.sealed else "", root.manners.sending
+        at = f" at {rate.token_rate} B/s" if rate is not None else ""
+        return f", {sealed}group of {root.host}, {self.datagrams.loss:.0%} loss{at}"
 
-def draw(seed: int) -> Scenario:
+
+def draw(seed: int, *, plain: bool = False) -> Scenario:
     """The scenario of a seed; the same for the same seed, always."""
+    scenario = _draw_plain(seed)
+    return scenario if plain else _widened(scenario)
+
+
+def _widened(scenario: Scenario) -> Scenario:
+    """Multicast streams, rates, pauses and more; drawn apart, so that the rest stays as it is."""
+    dice = random.Random(f"{scenario.seed}/wide")
+    sealed = dice.random() < 0.5
+    grouped = dice.random() < 0.8
+    loss = dice.choice((0.0, 0.01, 0.1, 0.3))
+    datagrams = DatagramProfile(
+        latency_ns=scenario.stormy.latency_ns,
+        jitter_ns=dice.choice((0, 100_000, 5 * MILLISECOND)),
+        loss=loss,
+        duplication=dice.choice((0.0, 0.05)),
+        # Nothing but a seal notices: the checksum of UDP has let it pass, or somebody made it.
+        corruption=dice.choice((0.0, 0.02)) if sealed else 0.0,
+    )
+    roots = tuple(_widen_root(dice, plan, grouped, sealed) for plan in scenario.roots)
+    leaves = tuple(_widen_leaf(dice, plan) for plan in scenario.leaves)
+    late = [plan.host for plan in scenario.leaves if dice.random() < 0.2]
+    return replace(
+        scenario,
+        roots=roots,
+        leaves=leaves,
+        datagrams=datagrams,
+        fair_datagrams=replace(datagrams, loss=dice.choice((0.0, loss)), corruption=0.0),
+        pauses=scenario.faults and dice.random() < 0.5,
+        late_ns={host: dice.randint(500, 3000) * MILLISECOND for host in late},
+    )
+
+
+def _widen_root(dice: random.Random, plan: RootPlan, grouped: bool, sealed: bool) -> RootPlan:
+    stream = MulticastPlan(
+        sealed=sealed,
+        segment=dice.choice((576, 1452, 1452, 9000, 60_000)),
+        window_bytes=dice.choice((1 << 18, 1 << 20)),
+        paced=dice.random() < 0.8,
+    )
+    rate = dice.choice((None, None, 1_000_000, 4_000_000))
+    manners = replace(
+        plan.manners,
+        multicast=stream if grouped else None,
+        sending=_flow(rate) if rate is not None else None,
+    )
+    return replace(plan, manners=manners)
+
+
+def _widen_leaf(dice: random.Random, plan: LeafPlan) -> LeafPlan:
+    settings = plan.manners.settings
+    misfit = dice.random() < 0.05
+    rate = dice.choice((None, None, None, 500_000, 8_000_000))
+    manners = replace(
+        plan.manners,
+        settings=replace(settings, max_message=40_000) if misfit else settings,
+        qos=Qos(receiving=_flow(rate)) if rate is not None else None,
+        hears_group=dice.random() < 0.85,
+    )
+    return replace(plan, manners=manners, misfit=misfit)
+
+
+def _flow(rate: int) -> FlowSpec:
+    return FlowSpec(token_rate=rate, token_bucket_size=max(20_000, rate // 20))
+
+
+def _draw_plain(seed: int) -> Scenario:
     dice = random.Random(f"{seed}/scenario")
     most_ms = dice.choice((400, 1000, 2000, 2000))
     roots = tuple(

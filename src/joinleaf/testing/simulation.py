@@ -26,7 +26,11 @@ from joinleaf.testing.strangers import Stranger
 
 __all__ = ["Result", "Simulation", "SimulationError", "simulate"]
 
+DRAIN_SECONDS: Final = 30
+"""What members have said at full speed may have to leave at the rate of their root."""
+
 MOST_STEPS: Final = 400_000
+MOST_STEPS_WITH_GROUPS: Final = 4_000_000  # every symbol is a step at every leaf
 """Far more than any run needs: whoever gets there goes round in circles."""
 
 
@@ -69,6 +73,25 @@ class Host:
         self.former: list[Node] = []
         self.incarnation = b""
         self.down = False
+        self.frozen = False
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Everything that runs in its process."""
+        nodes = (self.node, self.member, *self.former)
+        return [node for node in nodes if node is not None]
+
+    def freeze(self) -> None:
+        """Nothing of it runs any more, and nothing notices."""
+        self.frozen = True
+        for node in self.nodes:
+            node.driver.freeze()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self.frozen = False
+        for node in self.nodes:
+            node.driver.thaw()
 
     @property
     def leaf(self) -> LeafNode | None:
@@ -92,7 +115,9 @@ class Simulation:
 
     def __init__(self, scenario: Scenario, *, tell: Callable[[str], None] | None = None) -> None:
         self.scenario = scenario
-        self.network = SimNetwork(scenario.seed, streams=scenario.stormy)
+        self.network = SimNetwork(
+            scenario.seed, streams=scenario.stormy, datagrams=scenario.datagrams
+        )
         self.ledger = Ledger()
         self.calm = False
         self.quiet = False
@@ -102,6 +127,9 @@ class Simulation:
         names = [plan.host for plan in scenario.plans]
         self.hosts = {name: Host(scenario.seed, name) for name in names}
         self._late_deaths_from_ns: int | None = None
+        self._pauses = random.Random(f"{scenario.seed}/pauses")
+        has_groups = any(plan.manners.multicast is not None for plan in scenario.roots)
+        self._most_steps = MOST_STEPS_WITH_GROUPS if has_groups else MOST_STEPS
 
     # What nodes ask
 
@@ -160,9 +188,9 @@ class Simulation:
 
     def _crash(self, host: Host, *, power: bool) -> None:
         self.trace(host.name, "loses power" if power else "is killed")
-        for node in (host.node, host.member, *host.former):
-            if node is not None:
-                node.stop()
+        host.frozen = False
+        for node in host.nodes:
+            node.stop()
         host.node = host.member = None
         host.former = []
         host.incarnation = b""
@@ -181,7 +209,7 @@ class Simulation:
     def _act(self, plan: RootPlan | LeafPlan) -> None:
         """A host does something, and again after a while."""
         host = self.hosts[plan.host]
-        if not host.down:
+        if not host.down and not host.frozen:
             if host.node is None:
                 self._start(plan)
             elif isinstance(host.node, RootNode):
@@ -257,6 +285,27 @@ class Simulation:
                 self._cut(one, other, both=what < 0.8)
         self.network.agenda.after(dice.randint(50, 900) * MILLISECOND, self._fault)
 
+    def _pause(self) -> None:
+        """A process stands still for a while, as after SIGSTOP; and again after a while."""
+        if self.calm:
+            return
+        dice = self._pauses
+        host = self.hosts[dice.choice(list(self.hosts))]
+        if not host.down and not host.frozen:
+            self.trace(host.name, "stands still")
+            host.freeze()
+            self._resume_later(host, dice.choice((20, 100, 400, 3000)) * MILLISECOND)
+        self.network.agenda.after(dice.randint(50, 1200) * MILLISECOND, self._pause)
+
+    def _resume_later(self, host: Host, most_ns: int) -> None:
+        delay_ns = self._pauses.randint(most_ns // 4, most_ns)
+        self.network.agenda.after(delay_ns, lambda: self._resume(host))
+
+    def _resume(self, host: Host) -> None:
+        if host.frozen:
+            self.trace(host.name, "goes on")
+            host.thaw()
+
     def _cut(self, one: str, other: str, *, both: bool) -> None:
         self.trace(one, f"cut off from {other}{' both ways' if both else ''}")
         ways = [(one, other), (other, one)] if both else [(one, other)]
@@ -272,25 +321,34 @@ class Simulation:
         scenario, network = self.scenario, self.network
         for plan in scenario.plans:
             start_ns = self.hosts[plan.host].dice.randint(0, 400) * MILLISECOND
+            start_ns += scenario.late_ns.get(plan.host, 0)
             network.agenda.after(start_ns, partial(self._act, plan))
         if scenario.untroubled:
             self._late_deaths_from_ns = 0
         network.agenda.after(SECOND // 10, self._intrude)
         if scenario.faults:
             network.agenda.after(300 * MILLISECOND, self._fault)
+        if scenario.pauses:
+            network.agenda.after(500 * MILLISECOND, self._pause)
         self._run(scenario.stormy_ns)
         self.calm = True
         self.trace("network", "heals")
         network.heal()
         for host in self.hosts.values():
             host.down = False
+            self._resume(host)
         network.streams = scenario.fair
+        network.datagrams = scenario.fair_datagrams
         # Old stalls and silent ends run out, then everybody finds back, refused or not.
         self._run(2 * scenario.bound_ns + 5 * SECOND // 2)
         self._late_deaths_from_ns = network.clock.now_ns
         self._run(2 * SECOND)
         self.quiet = True
         self._run(scenario.bound_ns + 4 * SECOND)  # invitations go out one by one
+        for _ in range(DRAIN_SECONDS):
+            if not self._is_draining():
+                break
+            self._run(SECOND)
         self._converged()
         return Result(
             scenario.seed,
@@ -304,8 +362,13 @@ class Simulation:
         end_ns = self.network.clock.now_ns + duration_ns
         while (now_ns := self.network.clock.now_ns) < end_ns:
             self.network.agenda.run(min(end_ns, now_ns + SECOND // 10))
-            if self.network.agenda.steps > MOST_STEPS:
+            if self.network.agenda.steps > self._most_steps:
                 raise SafetyError(f"{self.network.agenda.steps} steps: something never rests")
+
+    def _is_draining(self) -> bool:
+        """Whether a root's stream is still behind what its members wanted to say at its rate."""
+        nodes = [self.hosts[plan.host].node for plan in self.scenario.roots]
+        return any(isinstance(node, RootNode) and node.is_draining for node in nodes)
 
     def _converged(self) -> None:
         """Both ends of every leg agree, nobody is missing, nothing is owed."""
@@ -319,12 +382,15 @@ class Simulation:
     def _agree(self, name: str, root: RootNode) -> None:
         at_root = {leg.member.key: leg for leg in root.core.legs.values() if leg.member is not None}
         rest = [leg.association.state for leg in root.core.legs.values() if leg.member is None]
-        if [state for state in rest if state is not LegState.CONNECTING]:
+        misfits = any(plan.misfit and plan.root == name for plan in self.scenario.leaves)
+        if not misfits and [state for state in rest if state is not LegState.CONNECTING]:
             raise SafetyError(f"{name} is left with legs in {rest}")
         for plan in self.scenario.leaves:
             if plan.root != name:
                 continue
             leaf = self.hosts[plan.host].leaf
+            if plan.misfit:
+                continue  # it may believe in an invitation for a moment; the root may not
             if leaf is None or not leaf.joined or leaf.core.facts is None:
                 state = leaf.machine.state if leaf is not None else None
                 raise SafetyError(f"{plan.host} has not found back: {state}")
@@ -336,24 +402,28 @@ class Simulation:
             raise SafetyError(f"{name} has members that know nothing of it: {sorted(at_root)}")
 
 
-def simulate(seed: int, *, tell: Callable[[str], None] | None = None) -> Result:
+def simulate(
+    seed: int, *, tell: Callable[[str], None] | None = None, plain: bool = False
+) -> Result:
     """Run one seed.
 
     Args:
         seed: Draws everything.
         tell: Called with every line of the trace.
+        plain: Without multicast streams, processes that stand still, rates and misfits: what
+            seeds stood for before there were these.
 
     Raises:
         SimulationError: Something happened that must not. The text begins with the command that
             replays the run; the cause is chained.
     """
-    scenario = draw(seed)
+    scenario = draw(seed, plain=plain)
     simulation = Simulation(scenario, tell=tell)
     try:
         return simulation.run()
     except Exception as error:
         raise SimulationError(
-            f"python -m joinleaf.testing --seed {seed}\n"
+            f"python -m joinleaf.testing --seed {seed}{' --plain' if plain else ''}\n"
             f"at {simulation.network.clock.now_ns / SECOND:.6f} s, {scenario}:\n"
             f"{type(error).__name__}: {error}"
         ) from error

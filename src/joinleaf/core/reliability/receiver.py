@@ -100,7 +100,8 @@ class StreamReceiver:
         "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
         "_gap_is_new", "_held", "_held_bytes", "_holding", "_last_report_ns", "_listening", "_next",
         "_opener", "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial",
-        "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard", "ready",
+        "_stops", "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard",
+        "ready",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +125,7 @@ class StreamReceiver:
         self._probe = probe
         self._timing = _DEFAULT_TIMING
         self._listening = True
+        self._stops = 0
         self._next = 0
         self._expect = 0
         self._told = 0
@@ -177,27 +179,28 @@ class StreamReceiver:
         if self._listening or unit > self._next:
             raise RemoteProtocolError(f"STOP at unit {unit}, but the next is {self._next}")
         self._listening = True
+        self._stops += 1
         self._drop_below(NO_UNIT)
-        self._gap_due = self._report_due = None
+        self._gap_due, self._report_due = None, 0  # the root waits to hear of it
         return self._next > unit
 
     def skip(self, unit: int) -> bool:
         """SKIP: go on with ``unit``; what has not been delivered of those before never will.
 
         Returns:
-            False if all of those have been delivered: the group was faster than the leg, on which
-            the root has given up on them.
+            Whether that is so of anything. Reports may be late: a leaf that is not waited for any
+            longer can have got everything, and some of what came after.
 
         Raises:
             RemoteProtocolError: Not started.
         """
         if self._listening:
             raise RemoteProtocolError(f"SKIP to unit {unit} before START")
+        self._report_due = 0
         if unit <= self._next:
             return False
         self.counters["skipped_units"] += unit - self._next
         self._move_to(unit)
-        self._report_due = 0
         return True
 
     def handle_unit_repair(self, body: memoryview, now_ns: int) -> None:
@@ -709,7 +712,9 @@ class StreamReceiver:
         self._advertised = window = self._free()
         self.counters["reports"] += 1
         if self._listening:
-            return report_frame(Report(0, 0, NO_UNIT, 0, window, self.probe_heard, False, 0, ()))
+            return report_frame(
+                Report(self._stops, NO_UNIT, NO_UNIT, 0, window, self.probe_heard, False, 0, ())
+            )
         delay_us = min((now_ns - self._echo_ns) // 1000, 0xFFFFFFFF)
         return report_frame(
             Report(

@@ -112,8 +112,8 @@ class _Unit:
 
 class _Leaf:
     __slots__ = (
-        "ack", "aside", "bit", "heard_ns", "key", "limit", "progress_ns", "symbols", "tally",
-        "window",
+        "ack", "aside", "bit", "by_leg", "heard_ns", "key", "limit", "progress_ns", "symbols",
+        "tally", "window",
     )  # fmt: skip
 
     def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
@@ -126,6 +126,7 @@ class _Leaf:
         self.heard_ns = now_ns
         self.symbols = 0  # sent when it reported last
         self.tally = Tally()
+        self.by_leg: dict[int, int] = {}  # unit -> what has been put on its leg of it
         self.aside = False  # skipped, and waited for no longer until it has room
 
 
@@ -220,7 +221,11 @@ class StreamSender:
             The batch's first unit. With no leaf nothing is queued.
         """
         first = self.next_unit
-        if not size or not self._at:
+        if not size:
+            return first
+        if not self._at:
+            if self._leaves:
+                self.leave_hole()
             return first
         capacity = self.capacity
         if len(buffers) == 1 and size <= capacity:
@@ -232,6 +237,16 @@ class StreamSender:
             self.next_unit = first + len(units)
         self._pending_bytes += size
         return first
+
+    def leave_hole(self) -> None:
+        """Nobody is served: a batch goes by the legs alone, and its unit is never sent.
+
+        So whoever still hears the group, and does not know yet that it is not served, waits there
+        instead of taking what comes later for what comes next.
+        """
+        if not self._at:
+            self.next_unit += 1
+            self._sent = self._base = self.next_unit
 
     def own(self) -> None:
         """Copy what waits of others' memory: the caller of a send may reuse it now."""
@@ -282,7 +297,9 @@ class StreamSender:
         if limit is not None and self._sent_bytes + size > limit:
             return False
         if congestion is not None:
-            under_way = self._sent_bytes - self._flight.edge(self._sent_bytes)
+            # Where a leaf that joined or was skipped begins was a guess: headers were to come.
+            known = max(self._flight.edge(self._sent_bytes), self._acked)
+            under_way = self._sent_bytes - known
             if under_way and under_way + size > congestion.window_bytes:
                 congestion.on_limited()
                 return False
@@ -337,6 +354,8 @@ class StreamSender:
         self.counters["bytes"] += len(unit.image)
         self._left(len(unit.image), now_ns)
         self._arm_sync(now_ns)
+        if self._base not in self._at:
+            self._release()  # who is served begins later: nobody will acknowledge this
         return Train(unit.image, self._layout.segment, number)
 
     def _build(self, number: int, parts: list[Buffer], kind: int = DATA) -> _Unit:
@@ -566,7 +585,7 @@ class StreamSender:
         report = decode_report(body)
         leaf = self._leaves.get(key)
         self.counters["reports"] += 1
-        if leaf is None or report.ack < leaf.ack:
+        if leaf is None or report.ack < leaf.ack or report.seen == NO_UNIT:
             if leaf is not None and leaf.aside:
                 self._hear_aside(leaf, report, now_ns)
             else:
@@ -596,6 +615,8 @@ class StreamSender:
         leaf.window = report.window
         if report.ack > leaf.ack:
             before, leaf.ack = leaf.ack, report.ack
+            if leaf.by_leg:
+                leaf.by_leg = {unit: sent for unit, sent in leaf.by_leg.items() if unit >= leaf.ack}
             leaf.progress_ns = now_ns
             self._at[report.ack] = self._at.get(report.ack, 0) + 1
             self._set_limit(leaf)
@@ -694,6 +715,13 @@ class StreamSender:
         return Train(buffer, size, first)
 
     def _repair_by_leg(self, leaf: _Leaf, number: int, bitmap: int) -> None:
+        # A leg loses nothing: once is enough, however often the leaf asks until it has come. Only
+        # where a part did not help, all of it follows.
+        every, before = (1 << self._kept[number].count) - 1, leaf.by_leg.get(number, 0)
+        if before == every:
+            return
+        bitmap = every if before & bitmap else bitmap
+        leaf.by_leg[number] = before | bitmap
         self.counters["leg_repairs"] += 1
         self._leg.append((leaf.key, self._unit_repair(number, bitmap)))
 

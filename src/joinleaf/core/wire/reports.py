@@ -77,8 +77,10 @@ class Report(NamedTuple):
     """How far one leaf is.
 
     Attributes:
-        ack: Every unit before this one has arrived.
-        seen: The unit after the last of which the leaf knows.
+        ack: Every unit before this one has arrived; of a leaf that only listens, how often it was
+            told to STOP.
+        seen: The unit after the last of which the leaf knows; NO_UNIT: it only listens, for START
+            has not come yet, or STOP has.
         echo: The unit whose first arrival is ``delay_us`` ago; with ``synced``, the SYNC
             ``serial`` is meant instead; NO_UNIT: neither.
         delay_us: Microseconds.
