@@ -313,41 +313,50 @@ class StreamReceiver:
 
     def _handle_symbols(self, view: memoryview, segment: int, now_ns: int) -> None:
         """The long way: run by run."""
-        size = len(view)
-        offset = 0
-        while size - offset > HEADER_SIZE:
-            header = HEADER.unpack_from(view, offset)
-            tag, kind = header[0], header[1] & 0x7F
+        total = (len(view) - HEADER_SIZE - 1) // segment + 1  # what is no symbol is left out
+        places, lows = view[6::segment].tobytes(), view[15::segment].tobytes()
+        at = 0
+        while at < total:
+            start = at * segment
+            header = HEADER.unpack_from(view, start)
+            tag, kind, _, index, count, unit = header
+            kind &= 0x7F
             symbols = 1
             if tag != self._tag:
                 self.counters["strangers"] += 1
+            elif kind == REPAIR and self._has(unit, index):
+                self.counters["duplicates"] += 1
             elif kind in (DATA, REPAIR):
-                symbols = self._handle_run(view[offset:], segment, header, now_ns)
+                most = min(count - index, total - at)
+                if most > 1 and count <= MAX_SYMBOLS:
+                    symbols = _run(places[at : at + most], lows[at : at + most], index)
+                run = view[start : start + symbols * segment]
+                self._handle_run(run, segment, symbols, header, now_ns)
             else:
-                self._handle_other(kind, header, view[offset : offset + segment], now_ns)
-            offset += symbols * segment
+                self._handle_other(kind, header, view[start : start + segment], now_ns)
+            at += symbols
         self._after(now_ns)
+
+    def _has(self, unit: int, index: int) -> bool:
+        """Whether this symbol is here already: most repairs are for others."""
+        partial = self._held.get(unit)
+        if partial is None:
+            return unit < self._next and not self._listening
+        return partial.complete or partial.mask >> index & 1 > 0
 
     def _handle_run(
         self,
         view: memoryview,
         segment: int,
+        symbols: int,
         header: tuple[int, int, int, int, int, int],
         now_ns: int,
-    ) -> int:
-        """Symbols of one unit in their order; how many there are."""
+    ) -> None:
+        """Symbols of one unit in their order."""
         _, kind, epoch, index, count, unit = header
-        symbols = min(count - index, -(-len(view) // segment))
-        if symbols < 1 or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
+        if index >= count or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
             self.counters["malformed"] += 1
-            return 1
-        if symbols > 1 and not (
-            (symbols - 1) * segment + HEADER_SIZE < len(view)
-            and view[6::segment][:symbols] == INDICES[index : index + symbols]
-            and view[15::segment][:symbols] == _LOW[unit & 255][:symbols]
-        ):
-            symbols = 1
-        view = view[: symbols * segment]
+            return
         partial = self._room_for(unit, epoch, count, len(view), now_ns)
         if partial is not None:
             self._place(partial, view, segment, index, symbols, now_ns)
@@ -355,7 +364,6 @@ class StreamReceiver:
             self._advance(unit, index, symbols, count, now_ns)
             if kind == POLL and index + symbols == count:
                 self._want_report(now_ns)
-        return symbols
 
     def _near(self, unit: int) -> bool:
         return not self._listening and 0 <= unit - self._next < MAX_AHEAD
@@ -743,3 +751,21 @@ class StreamReceiver:
         if partial.unit == limit >> 6:
             known &= full(limit & 63)
         return known & ~partial.mask
+
+
+def _run(places: bytes, lows: bytes, index: int) -> int:
+    """How many symbols follow one another from ``index`` on, all of the same unit.
+
+    Args:
+        places: The index of each symbol.
+        lows: The low byte of each one's unit.
+        index: Of the first.
+    """
+    size = len(places)
+    expected, same = INDICES[index : index + size], _LOW[lows[0]][:size]
+    if places == expected and lows == same:
+        return size
+    little = "little"
+    differ = int.from_bytes(places, "little") ^ int.from_bytes(expected, "little")
+    differ |= int.from_bytes(lows, "little") ^ int.from_bytes(same, "little")
+    return (differ & -differ).bit_length() - 1 >> 3
