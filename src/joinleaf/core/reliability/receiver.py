@@ -49,6 +49,9 @@ from joinleaf.core.wire.units import (
     REPAIR,
     SYNC,
     UNIT_OVERHEAD,
+    XOR,
+    parity_parts,
+    parity_unit,
     strip,
 )
 from joinleaf.errors import RemoteProtocolError
@@ -144,7 +147,8 @@ class StreamReceiver:
         self.counters = dict.fromkeys(
             (
                 "strangers", "malformed", "duplicates", "beyond_window", "repaired",
-                "spoiled", "conflicts", "by_leg", "reports", "skipped_units",
+                "recovered", "useless", "spoiled", "conflicts", "by_leg", "reports",
+                "skipped_units",
             ),
             0,
         )  # fmt: skip
@@ -332,6 +336,8 @@ class StreamReceiver:
                     symbols = _run(places[at : at + most], lows[at : at + most], index)
                 run = view[start : start + symbols * segment]
                 self._handle_run(run, segment, symbols, header, now_ns)
+            elif kind == XOR:
+                self._handle_parity(header, view[start + HEADER_SIZE : start + segment], now_ns)
             else:
                 self._handle_other(kind, header, view[start : start + segment], now_ns)
             at += symbols
@@ -364,6 +370,51 @@ class StreamReceiver:
             self._advance(unit, index, symbols, count, now_ns)
             if kind == POLL and index + symbols == count:
                 self._want_report(now_ns)
+
+    def _handle_parity(
+        self, header: tuple[int, int, int, int, int, int], payload: memoryview, now_ns: int
+    ) -> None:
+        """A parity symbol: it mends one loss, or is of no use here.
+
+        It is not kept until more of its unit comes: the root makes it of what the leaves told it,
+        so that a leaf which misses two of its parts tells of them later, and gets them then.
+        """
+        _, _, epoch, index, count, packed = header
+        parts = parity_parts(index, count, packed)
+        if not parts or bool(epoch) is (self._opener is None):
+            self.counters["malformed"] += 1
+            return
+        unit = parity_unit(packed, self._next)
+        partial = self._held.get(unit) if self._near(unit) else None
+        if partial is None or partial.by_leg:
+            self.counters["useless"] += 1  # others' unit, or one of which nothing is here
+            return
+        missing = parts & ~partial.mask
+        if partial.complete or not missing:
+            self.counters["duplicates"] += 1
+        elif epoch != partial.epoch or count != partial.count:
+            self.counters["conflicts"] += 1
+            self._distrust(partial)
+        elif missing & missing - 1:
+            self.counters["useless"] += 1
+        else:
+            self._recover(partial, parts, missing, payload, now_ns)
+
+    def _recover(
+        self, partial: Partial, parts: int, missing: int, payload: memoryview, now_ns: int
+    ) -> None:
+        recovered = partial.recovered(parts, missing, payload)
+        if recovered is None:
+            self.counters["conflicts"] += 1
+            self._distrust(partial)
+            return
+        size = len(recovered)
+        partial.add(missing.bit_length() - 1, 1, size, recovered)
+        self._held_bytes += size
+        self._fresh += size + HEADER_SIZE
+        self.counters["repaired"] += 1
+        self.counters["recovered"] += 1
+        self._finish(partial, now_ns)
 
     def _near(self, unit: int) -> bool:
         return not self._listening and 0 <= unit - self._next < MAX_AHEAD
@@ -765,7 +816,6 @@ def _run(places: bytes, lows: bytes, index: int) -> int:
     expected, same = INDICES[index : index + size], _LOW[lows[0]][:size]
     if places == expected and lows == same:
         return size
-    little = "little"
     differ = int.from_bytes(places, "little") ^ int.from_bytes(expected, "little")
     differ |= int.from_bytes(lows, "little") ^ int.from_bytes(same, "little")
     return (differ & -differ).bit_length() - 1 >> 3

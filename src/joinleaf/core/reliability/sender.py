@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from joinleaf.core.reliability.flight import Flight
-from joinleaf.core.reliability.repairs import Losses
+from joinleaf.core.reliability.parity import combine
+from joinleaf.core.reliability.repairs import Again, Losses
 from joinleaf.core.reliability.seams import Congestion, Pacer, Sealer
 from joinleaf.core.reliability.tally import Mended, Tally
 from joinleaf.core.wire.frames import HEADER as FRAME_HEADER
@@ -46,6 +47,8 @@ from joinleaf.core.wire.units import (
     SYNC,
     UNIT_OVERHEAD,
     Layout,
+    exclusive_or,
+    parity_header,
     strip,
     write_unit,
 )
@@ -81,6 +84,10 @@ LARGEST_TRAIN: Final = 1 << 16
 
 LEAST_UNIT: Final = 1024
 """Bytes of the stream in a unit, however low the rate: a header and a record for each must pay."""
+
+MAX_TOLD: Final = 512
+"""Units of which one report's losses are looked at, about half a millisecond: a report of one entry
+can name 65,535, and a hostile leaf send many. The next report tells of what is left."""
 
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
@@ -143,9 +150,9 @@ class StreamSender:
 
     __slots__ = (
         "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
-        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_layout", "_leaves", "_leg",
-        "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
-        "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
+        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_new_ns", "_layout", "_leaves",
+        "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
+        "_planned", "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
         "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_window", "counters",
         "next_unit", "pacer",
     )  # fmt: skip
@@ -184,6 +191,8 @@ class StreamSender:
         self._limits: list[tuple[int, int]] = []  # heap of (limit, key), some outdated
         self._losses = Losses()
         self._paced_ns: int | None = None  # until when the pacer holds what is next
+        self._planned: dict[int, deque[Again]] = {}  # by length of the symbols
+        self._last_new_ns = 0  # when a unit was sent for the first time
         self._flight = Flight()
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
@@ -195,9 +204,9 @@ class StreamSender:
         self._sync_times: dict[int, int] = {}
         self.counters = dict.fromkeys(
             (
-                "units", "bytes", "repaired_symbols", "repair_trains", "repair_bytes",
-                "leg_repairs", "syncs", "reports", "stale_reports", "reported_symbols",
-                "demoted", "skipped",
+                "units", "bytes", "repaired_symbols", "parity_symbols", "repair_trains",
+                "repair_bytes", "leg_repairs", "syncs", "reports", "stale_reports",
+                "reported_symbols", "demoted", "skipped",
             ),
             0,
         )  # fmt: skip
@@ -259,10 +268,12 @@ class StreamSender:
     def poll_transmit(self, now_ns: int) -> Train | None:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
-        if self._losses.size:
-            train = self._repair(now_ns)
-            if train is not None:
-                return train
+        if self._losses.size or self._planned:
+            idle = now_ns - self._last_new_ns >= self._gather_ns()
+            if self._losses.ripen(now_ns, all_of_them=idle) or self._planned:
+                train = self._repair(now_ns)
+                if train is not None:
+                    return train
         if self._pending and self._may_send(now_ns):
             return self._transmit(now_ns)
         if self._sync_due is not None and now_ns >= self._sync_due and self._conforms(1, now_ns):
@@ -327,6 +338,7 @@ class StreamSender:
         self._sent_bytes += unit.size
         unit.end = self._sent_bytes
         self._kept[number] = unit
+        self._last_new_ns = now_ns
         self._sent = number + 1
         self._sent_symbols += unit.count
         self.counters["units"] += 1
@@ -603,28 +615,41 @@ class StreamSender:
 
     def _note_losses(self, leaf: _Leaf, report: Report, now_ns: int) -> int:
         """Take up what the leaf lacks; how many symbols it has newly lost."""
-        losses, bit = self._losses, leaf.bit
-        losses.forget_leaf(bit)
         lost: dict[int, int] = {}
+        wanted: dict[int, int] = {}
         old_before = 0
-        hold_off = self._hold_off_ns()
+        hold_off_ns = self._hold_off_ns()
+        position, left = report.ack, MAX_TOLD
         for offset, run, flags, bitmap in report.entries:
-            first = report.ack + offset
-            for number in range(first, min(first + run, self._sent)):
+            first = max(report.ack + offset, position)
+            position = max(position, min(report.ack + offset + run, self._sent, first + left))
+            left -= max(0, position - first)
+            for number in range(first, position):
                 unit = self._kept.get(number)
                 missing = bitmap & ((1 << unit.count) - 1) if unit is not None else 0
                 if unit is None or not missing:
                     continue
                 lost[number] = missing
-                if now_ns - unit.sent_ns > hold_off:
+                if now_ns - unit.sent_ns > hold_off_ns:
                     old_before = number + 1
                 if flags & BY_LEG:
                     self._repair_by_leg(leaf, number, missing)
                 else:
-                    losses.add(bit, number, missing, now_ns, hold_off)
+                    wanted[number] = missing
+        self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, self._gather_ns())
         new = leaf.tally.reported(lost, old_before, self._mended)
         self.counters["reported_symbols"] += new
         return new
+
+    def _gather_ns(self) -> int:
+        """How long a loss waits for those of other leaves, to be mended together with them."""
+        if len(self._leaves) < 2:
+            return 0
+        return self._backoff_ns() + self._group_rtt_ns // 2
+
+    def _backoff_ns(self) -> int:
+        leaves = len(self._leaves)
+        return self._group_rtt_ns * leaves.bit_length() // 2 if leaves >= SUPPRESS_FROM else 0
 
     def _hold_off_ns(self) -> int:
         return self._group_rtt_ns + self._group_rtt_ns // 4
@@ -634,41 +659,78 @@ class StreamSender:
         leaves = max(1, len(self._leaves))
         rtt_ns = self._group_rtt_ns
         interval_ns = leaves * REPORT_COST_NS
-        backoff_ns = rtt_ns * leaves.bit_length() // 2 if leaves >= SUPPRESS_FROM else 0
+        backoff_ns = self._backoff_ns()
         repeat_ns = max(2 * rtt_ns + 1_000_000, interval_ns)
         return Timing(interval_ns // 1000, backoff_ns // 1000, repeat_ns // 1000, leaves)
 
     # Repairs
 
     def _repair(self, now_ns: int) -> Train | None:
-        """As many wanted symbols of one length as fit a train."""
+        """Symbols of one length, as many as fit a train of those to be sent again."""
         segment, most = self._layout.segment, self._layout.symbols
         if self.pacer is not None:
             most = min(most, max(1, self.pacer.max_burst() // segment))
-            if not self._conforms(min(most, self._losses.size) * segment, now_ns):
-                return None
+        size = self._plan(most, now_ns)
+        if not size:
+            return None
+        queue = self._planned[size]
+        count = min(most, len(queue))
+        if not self._conforms(count * size, now_ns):
+            return None
         parts: list[Buffer] = []
-        size = first = 0
-        for number, index in list(self._losses.oldest()):
-            unit = self._kept[number]
-            start = index * segment
-            symbol = memoryview(unit.image)[start : start + segment]
-            if parts and len(symbol) != size:
-                continue
-            size = len(symbol)
-            first = first if parts else number
-            self._losses.take(number, index, now_ns)
-            self._mended.add(number, 1 << index)
-            parts.append(HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, number))
-            parts.append(symbol[HEADER_SIZE:])
-            if len(parts) == 2 * most:
-                break
+        first = queue[0].unit
+        for _ in range(count):
+            again = queue.popleft()
+            unit = self._kept.get(again.unit)
+            if unit is not None:  # else everybody has it by now
+                again.sent_ns = now_ns
+                self._mended.add(again.unit, again.parts)
+                parts += self._symbol(again, unit)
+        if not queue:
+            del self._planned[size]
+        if not parts:
+            return self._repair(now_ns)
         buffer = b"".join(parts)
-        self.counters["repaired_symbols"] += len(parts) // 2
         self.counters["repair_trains"] += 1
         self.counters["repair_bytes"] += len(buffer)
         self._left(len(buffer), now_ns)
         return Train(buffer, size, first)
+
+    def _plan(self, most: int, now_ns: int) -> int:
+        """Decide what is sent again until a train is full; the length of its symbols, 0: nothing.
+
+        A unit's losses count as under way from here on: nobody shall ask for them twice.
+        """
+        losses, planned = self._losses, self._planned
+        segment, since_ns = self._layout.segment, now_ns - self._hold_off_ns()
+        size = next(iter(planned), 0)  # what has waited longest
+        while (not size or len(planned[size]) < most) and (taken := losses.take()) is not None:
+            number, patterns = taken
+            image = self._kept[number].image
+            full = 1 << len(image) // segment
+            for again in losses.sending(number, combine(patterns, full - 1), since_ns):
+                length = segment if again.parts < full else len(image) % segment
+                planned.setdefault(length, deque()).append(again)
+                size = size or length
+        return size
+
+    def _symbol(self, again: Again, unit: _Unit) -> tuple[bytes, Buffer]:
+        """Header and payload of what is sent again."""
+        parts, segment, view = again.parts, self._layout.segment, memoryview(unit.image)
+        index = parts.bit_length() - 1
+        self.counters["repaired_symbols"] += parts.bit_count()
+        if not parts & parts - 1:
+            start = index * segment
+            header = HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, again.unit)
+            return header, view[start + HEADER_SIZE : start + segment]
+        self.counters["parity_symbols"] += 1
+        payloads = []
+        while parts:
+            start = (parts.bit_length() - 1) * segment
+            payloads.append(view[start + HEADER_SIZE : start + segment])
+            parts ^= 1 << parts.bit_length() - 1
+        header = parity_header(self._tag, unit.epoch, unit.count, again.unit, again.parts)
+        return header, exclusive_or(payloads, segment - HEADER_SIZE)
 
     def _repair_by_leg(self, leaf: _Leaf, number: int, bitmap: int) -> None:
         self.counters["leg_repairs"] += 1
@@ -729,6 +791,9 @@ class StreamSender:
         if self._paced_ns is not None:
             return self._paced_ns
         due = self._sync_due
+        if (ripe := self._losses.due_ns()) is not None:
+            ripe = min(ripe, self._last_new_ns + self._gather_ns())
+            due = ripe if due is None else min(due, ripe)
         if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
             due = min((max(leaf.progress_ns, leaf.heard_ns) for leaf in full), default=None)
