@@ -385,9 +385,12 @@ class StreamReceiver:
             self.counters["malformed"] += 1
             return
         unit = parity_unit(packed, self._next)
-        partial = self._held.get(unit) if self._near(unit) else None
+        if not self._near(unit):
+            self.counters["duplicates"] += 1  # most likely one that has been delivered
+            return
+        partial = self._held.get(unit)
         if partial is None or partial.by_leg:
-            self.counters["useless"] += 1  # others' unit, or one of which nothing is here
+            self.counters["useless"] += 1
             return
         missing = parts & ~partial.mask
         if partial.complete or not missing:

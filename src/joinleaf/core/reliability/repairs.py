@@ -11,7 +11,8 @@ leaf that still misses it says so again. But a parity symbol mends nothing at a 
 two of its parts, so such a leaf is heard at once.
 
 A unit waits to be repaired until other leaves have told of it too, for what several lost can be
-combined (``parity.py``); one that was repaired before waits no longer.
+combined (``parity.py``). That holds for the repair of repairs as well: of 100 leaves with 5 % loss
+each, five lack a repair, and not the same.
 """
 
 from __future__ import annotations
@@ -111,10 +112,7 @@ class Losses:
                 return False
             if patterns is None:
                 patterns = self.wanted[unit] = {}
-                if unit in self._again:
-                    heapq.heappush(self._ripe, unit)
-                else:
-                    self._waiting.append((due_ns, unit))
+                self._waiting.append((due_ns, unit))
             self.size += 1
         assert patterns is not None
         patterns[pattern] = leaves | bit

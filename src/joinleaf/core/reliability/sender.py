@@ -73,6 +73,10 @@ in the time: a thousand leaves every 20 ms."""
 SUPPRESS_FROM: Final = 5
 """Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root."""
 
+FLOWING_NS: Final = 2_000_000
+"""A stream of which nothing new has left for so long (and for as long as losses are gathered) is
+repaired without delay: it is not short of room, and somebody may wait for an answer."""
+
 MAX_SYNC_NS: Final = 500_000_000
 """Longest time between two SYNCs while something is unacknowledged."""
 
@@ -269,7 +273,7 @@ class StreamSender:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
         if self._losses.size or self._planned:
-            idle = now_ns - self._last_new_ns >= self._gather_ns()
+            idle = now_ns >= self._last_new_ns + max(FLOWING_NS, self._gather_ns())
             if self._losses.ripen(now_ns, all_of_them=idle) or self._planned:
                 train = self._repair(now_ns)
                 if train is not None:
@@ -645,7 +649,10 @@ class StreamSender:
         """How long a loss waits for those of other leaves, to be mended together with them."""
         if len(self._leaves) < 2:
             return 0
-        return self._backoff_ns() + self._group_rtt_ns // 2
+        return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 2
+
+    def _interval_ns(self) -> int:
+        return max(1, len(self._leaves)) * REPORT_COST_NS
 
     def _backoff_ns(self) -> int:
         leaves = len(self._leaves)
@@ -658,7 +665,7 @@ class StreamSender:
         """When leaves shall report, for as many as there are now."""
         leaves = max(1, len(self._leaves))
         rtt_ns = self._group_rtt_ns
-        interval_ns = leaves * REPORT_COST_NS
+        interval_ns = self._interval_ns()
         backoff_ns = self._backoff_ns()
         repeat_ns = max(2 * rtt_ns + 1_000_000, interval_ns)
         return Timing(interval_ns // 1000, backoff_ns // 1000, repeat_ns // 1000, leaves)
@@ -792,7 +799,7 @@ class StreamSender:
             return self._paced_ns
         due = self._sync_due
         if (ripe := self._losses.due_ns()) is not None:
-            ripe = min(ripe, self._last_new_ns + self._gather_ns())
+            ripe = min(ripe, self._last_new_ns + max(FLOWING_NS, self._gather_ns()))
             due = ripe if due is None else min(due, ripe)
         if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
