@@ -68,10 +68,13 @@ RTT_DECAY: Final = 32
 
 REPORT_COST_NS: Final = 20_000
 """What a report costs the root. Leaves report no oftener than all of them together could be served
-in the time: a thousand leaves every 20 ms."""
+in the time, a thousand leaves every 20 ms; nor, from two on, oftener than twice in a round trip, as
+the root waits to combine what they lack."""
 
-SUPPRESS_FROM: Final = 5
-"""Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root."""
+SUPPRESS_FROM: Final = 33
+"""Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root. What
+one of them reports spares another its report only if both lost the same, and until all have
+reported nothing is combined."""
 
 FLOWING_NS: Final = 2_000_000
 """A stream of which nothing new has left for so long (and for as long as losses are gathered) is
@@ -649,10 +652,13 @@ class StreamSender:
         """How long a loss waits for those of other leaves, to be mended together with them."""
         if len(self._leaves) < 2:
             return 0
-        return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 2
+        return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 4
 
     def _interval_ns(self) -> int:
-        return max(1, len(self._leaves)) * REPORT_COST_NS
+        leaves = len(self._leaves)
+        return (
+            REPORT_COST_NS if leaves < 2 else max(leaves * REPORT_COST_NS, self._group_rtt_ns // 2)
+        )
 
     def _backoff_ns(self) -> int:
         leaves = len(self._leaves)
