@@ -323,12 +323,12 @@ class StreamReceiver:
         while at < total:
             start = at * segment
             header = HEADER.unpack_from(view, start)
-            tag, kind, _, index, count, unit = header
+            tag, kind, epoch, index, count, unit = header
             kind &= 0x7F
             symbols = 1
             if tag != self._tag:
                 self.counters["strangers"] += 1
-            elif kind == REPAIR and self._has(unit, index):
+            elif kind == REPAIR and self._has(unit, epoch, count, index):
                 self.counters["duplicates"] += 1
             elif kind in (DATA, REPAIR):
                 most = min(count - index, total - at)
@@ -343,12 +343,15 @@ class StreamReceiver:
             at += symbols
         self._after(now_ns)
 
-    def _has(self, unit: int, index: int) -> bool:
+    def _has(self, unit: int, epoch: int, count: int, index: int) -> bool:
         """Whether this symbol is here already: most repairs are for others."""
         partial = self._held.get(unit)
         if partial is None:
             return unit < self._next and not self._listening
-        return partial.complete or partial.mask >> index & 1 > 0
+        if partial.complete:
+            return True
+        alike = epoch == partial.epoch and count == partial.count  # else one of both is forged
+        return alike and partial.mask >> index & 1 > 0
 
     def _handle_run(
         self,

@@ -633,8 +633,11 @@ class StreamSender:
             left -= max(0, position - first)
             for number in range(first, position):
                 unit = self._kept.get(number)
-                missing = bitmap & ((1 << unit.count) - 1) if unit is not None else 0
-                if unit is None or not missing:
+                if unit is None:
+                    continue
+                missing = bitmap & ((1 << unit.count) - 1)
+                if not missing:  # somebody told it of more symbols than the unit has
+                    self._repair_by_leg(leaf, number, ALL)
                     continue
                 lost[number] = missing
                 if now_ns - unit.sent_ns > hold_off_ns:
