@@ -80,6 +80,11 @@ FLOWING_NS: Final = 2_000_000
 """A stream of which nothing new has left for so long (and for as long as losses are gathered) is
 repaired without delay: it is not short of room, and somebody may wait for an answer."""
 
+TIMING_TIMES: Final = 4
+"""While units flow there is no SYNC, and leaves go on with what START told them of the first round
+trips and leaves; so one is sent when their reports have become so many times too rare or too
+frequent. Twice would be too nervous: the round trip grows at once."""
+
 MAX_SYNC_NS: Final = 500_000_000
 """Longest time between two SYNCs while something is unacknowledged."""
 
@@ -160,7 +165,8 @@ class StreamSender:
         "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_new_ns", "_layout", "_leaves",
         "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
         "_planned", "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
-        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_window", "counters",
+        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_timing_is_old",
+        "_told_ns", "_window", "counters",
         "next_unit", "pacer",
     )  # fmt: skip
 
@@ -209,6 +215,8 @@ class StreamSender:
         self._sync_due: int | None = None
         self._sync_ns = 0  # time to the next SYNC if nothing changes
         self._sync_times: dict[int, int] = {}
+        self._told_ns = self._interval_ns()  # between two reports of a leaf, as the last SYNC said
+        self._timing_is_old = False
         self.counters = dict.fromkeys(
             (
                 "units", "bytes", "repaired_symbols", "parity_symbols", "repair_trains",
@@ -281,6 +289,8 @@ class StreamSender:
                 train = self._repair(now_ns)
                 if train is not None:
                     return train
+        if self._timing_is_old and self._kept and self._conforms(1, now_ns):
+            return self._sync(now_ns)
         if self._pending and self._may_send(now_ns):
             return self._transmit(now_ns)
         if self._sync_due is not None and now_ns >= self._sync_due and self._conforms(1, now_ns):
@@ -578,6 +588,9 @@ class StreamSender:
         seen = self._flight.saw(key, self._offset(min(report.seen, self._sent)))
         self._acknowledge(leaf, report, now_ns)
         lost = self._note_losses(leaf, report, now_ns)
+        interval_ns = self._interval_ns()
+        if not self._told_ns <= interval_ns * TIMING_TIMES <= self._told_ns * TIMING_TIMES**2:
+            self._timing_is_old = True
         if self._congestion is not None:
             symbols = self._sent_symbols - leaf.symbols
             self._congestion.on_report(seen, lost, symbols, rtt_ns, now_ns, key)
@@ -785,6 +798,7 @@ class StreamSender:
         self._serial = (self._serial + 1) & 0xFF
         self._sync_times[self._serial] = now_ns
         self._sync_times.pop((self._serial - 8) & 0xFF, None)
+        self._told_ns, self._timing_is_old = self._interval_ns(), False
         self.counters["syncs"] += 1
         return self._control(SYNC, sync_body(self.timing()), self._serial, now_ns)
 

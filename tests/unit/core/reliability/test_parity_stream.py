@@ -28,6 +28,7 @@ from joinleaf.core.wire.units import (
     HEADER_SIZE,
     MAX_PARTS,
     REPAIR,
+    SYNC,
     UNIT_OVERHEAD,
     XOR,
     Layout,
@@ -381,3 +382,21 @@ def _lose(
 
 def test_the_header_has_room_for_all_it_tells() -> None:
     assert HEADER.size == HEADER_SIZE == len(parity_header(TAG, 0, 44, 1 << 60, 1 << 43 | 1 << 3))
+
+
+def test_leaves_are_told_when_their_reports_have_become_too_rare_though_units_flow() -> None:
+    sender = stream(2, 1)
+    sender.begin([bytes(40)], 40)
+    assert sender.poll_transmit(0) is not None
+    now = 200_000
+    report = Report(
+        0, 1, 1, 0, WINDOW, False, False, 0, ()
+    )  # a round trip, 25th of the first guess
+    sender.handle_report(0, memoryview(report_frame(report))[FRAME.size :], now)
+    sender.begin([bytes(40)], 40)
+    kinds = []
+    while (train := sender.poll_transmit(now)) is not None:
+        kinds.append(train.buffer[4] & 0x7F)
+    assert kinds == [SYNC, DATA]
+    sender.handle_report(0, memoryview(report_frame(report))[FRAME.size :], now)
+    assert sender.poll_transmit(now) is None  # once
