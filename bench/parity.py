@@ -1,9 +1,12 @@
-"""What does repair cost? ``python -m bench.parity [--only cost|traffic] [--rounds N]``.
+"""What does repair cost? ``python -m bench.parity [--only cost|ends|traffic] [--rounds N]``.
 
-Two questions. *Cost*: what one symbol takes that mends the losses of several leaves, in
+Three questions. *Cost*: what one symbol takes that mends the losses of several leaves, in
 microseconds of a thread, by exclusive or (the standard library's integers; numpy) and by erasure
 codes (zfec: Reed-Solomon; raptorq); then a leaf's recovery, and a whole unit at 8 leaves that lose
 5 % each. What is not installed is left out: ``pip install zfec numpy raptorq``.
+
+*Ends*: what a unit takes at the root (trains, reports) and at each leaf, with losses drawn for each
+symbol and leaf between them, all in one process; CPU microseconds.
 
 *Traffic*: symbols sent again, as a share of all, by number of leaves and loss, each leaf losing its
 own: plain retransmission and combinations, both by the sender and the receivers themselves in the
@@ -31,6 +34,9 @@ from bench.record import print_table, print_where, spread
 from joinleaf.core.reliability import sender
 from joinleaf.core.reliability.parity import combine
 from joinleaf.core.reliability.partial import Partial
+from joinleaf.core.reliability.receiver import StreamReceiver
+from joinleaf.core.wire.frames import HEADER, RAW, data_header
+from joinleaf.core.wire.reports import decode_start
 from joinleaf.core.wire.units import Layout, exclusive_or
 
 __all__ = ["main"]
@@ -182,6 +188,65 @@ def _patterns(rng: random.Random, leaves: int, loss: float) -> set[int]:
     return drawn - {0}
 
 
+# Ends
+
+
+def _ends(units: int) -> None:
+    rows = []
+    for leaves, loss in ((1, 0.0), (1, 0.05), (8, 0.0), (8, 0.01), (8, 0.05)):
+        spent, share = _both_ends(leaves, loss, units)
+        figures = (f"{each / units / 1000:.0f}" for each in spent)
+        rows.append([str(leaves), f"{loss:.0%}", *figures, f"{share:.1%}"])
+    head = ["leaves", "loss", "root: trains", "root: reports", "a leaf", "sent again"]
+    print_table(f"CPU us a unit, {units} units", head, rows)
+
+
+def _both_ends(leaves: int, loss: float, units: int) -> tuple[tuple[float, float, float], float]:
+    """Nanoseconds for trains, reports and one leaf; and the share of bytes sent again."""
+    rng, clock, now = random.Random(1), time.process_time_ns, 1_000_000_000
+    root = sender.StreamSender(LAYOUT, tag=1, window_bytes=4 << 20)
+    receivers = [StreamReceiver(tag=1, window_bytes=4 << 20, backoff_seed=n) for n in range(leaves)]
+    for key, receiver in enumerate(receivers):
+        frame = root.start(root.add_leaf(key, 4 << 20, now))
+        receiver.start(*decode_start(memoryview(frame)[HEADER.size :]))
+    payload = data_header(SYMBOL * COUNT - 20, RAW, 0, 0) + rng.randbytes(SYMBOL * COUNT - 20)
+    poll = report = leaf = begun = 0
+    reports: list[tuple[int, bytes]] = []
+    while begun < units or not root.has_room or any(map(root.unacknowledged, range(leaves))):
+        now += 50_000
+        if begun < units and root.has_room:
+            root.begin([payload], len(payload))
+            begun += 1
+        start = clock()
+        for key, frame in reports:
+            root.handle_report(key, memoryview(frame)[HEADER.size :], now)
+        between = clock()
+        trains = []
+        while (train := root.poll_transmit(now)) is not None:
+            trains.append(train)
+        report, poll = report + between - start, poll + clock() - between
+        reports.clear()
+        for key, receiver in enumerate(receivers):
+            heard = [(_lossy(train, rng, loss), train.segment) for train in trains]
+            start = clock()
+            for view, segment in heard:
+                receiver.handle_train(view, segment, now + 200_000)
+            receiver.take()
+            told = receiver.poll_report(now + 200_000)
+            leaf += clock() - start
+            if told is not None:
+                reports.append((key, told))
+    counters = root.counters
+    return (poll, report, leaf / leaves), counters["repair_bytes"] / counters["bytes"]
+
+
+def _lossy(train: sender.Train, rng: random.Random, loss: float) -> memoryview:
+    """A train as the kernel coalesces what is left of it."""
+    places = range(0, len(train.buffer), train.segment)
+    kept = [train.buffer[at : at + train.segment] for at in places if rng.random() >= loss]
+    return memoryview(bytearray(b"".join(kept)))
+
+
 # Traffic
 
 
@@ -244,14 +309,16 @@ def least(leaves: int, loss: float) -> float:
 def main() -> int:
     """Answer what was asked."""
     parser = argparse.ArgumentParser(prog="python -m bench.parity", description=__doc__)
-    parser.add_argument("--only", choices=["cost", "traffic"])
+    parser.add_argument("--only", choices=["cost", "ends", "traffic"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--units", type=int, default=150, help="a third of them from 32 leaves on")
     options = parser.parse_args()
     print_where()
-    if options.only != "traffic":
+    if options.only in (None, "cost"):
         _cost(options.rounds)
-    if options.only != "cost":
+    if options.only in (None, "ends"):
+        _ends(10 * options.units)
+    if options.only in (None, "traffic"):
         _traffic(options.units)
     return 0
 
