@@ -68,13 +68,13 @@ RTT_DECAY: Final = 32
 
 REPORT_COST_NS: Final = 20_000
 """What a report costs the root. Leaves report no oftener than all of them together could be served
-in the time, a thousand leaves every 20 ms; nor, from two on, oftener than twice in a round trip, as
-the root waits to combine what they lack."""
+in the time: a thousand leaves every 20 ms. Not less often: they clock the stream."""
 
 SUPPRESS_FROM: Final = 33
-"""Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root. What
-one of them reports spares another its report only if both lost the same, and until all have
-reported nothing is combined."""
+"""Leaves from which on gaps are reported after a random backoff of round trips: fewer cannot flood
+the root. What one of them reports spares another its report only if both lost the same, and until
+all have reported nothing is combined. Fewer wait for a quarter of a round trip, as the root does,
+and tell of more holes in one report."""
 
 FLOWING_NS: Final = 2_000_000
 """A stream of which nothing new has left for so long (and for as long as losses are gathered) is
@@ -215,7 +215,7 @@ class StreamSender:
         self._sync_due: int | None = None
         self._sync_ns = 0  # time to the next SYNC if nothing changes
         self._sync_times: dict[int, int] = {}
-        self._told_ns = self._interval_ns()  # between two reports of a leaf, as the last SYNC said
+        self._told_ns = self._gather_ns()  # how late reports may be, by what the last SYNC said
         self._timing_is_old = False
         self.counters = dict.fromkeys(
             (
@@ -588,8 +588,8 @@ class StreamSender:
         seen = self._flight.saw(key, self._offset(min(report.seen, self._sent)))
         self._acknowledge(leaf, report, now_ns)
         lost = self._note_losses(leaf, report, now_ns)
-        interval_ns = self._interval_ns()
-        if not self._told_ns <= interval_ns * TIMING_TIMES <= self._told_ns * TIMING_TIMES**2:
+        gather_ns = self._gather_ns()
+        if not self._told_ns <= gather_ns * TIMING_TIMES <= self._told_ns * TIMING_TIMES**2:
             self._timing_is_old = True
         if self._congestion is not None:
             symbols = self._sent_symbols - leaf.symbols
@@ -671,14 +671,13 @@ class StreamSender:
         return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 4
 
     def _interval_ns(self) -> int:
-        leaves = len(self._leaves)
-        return (
-            REPORT_COST_NS if leaves < 2 else max(leaves * REPORT_COST_NS, self._group_rtt_ns // 2)
-        )
+        return max(1, len(self._leaves)) * REPORT_COST_NS
 
     def _backoff_ns(self) -> int:
-        leaves = len(self._leaves)
-        return self._group_rtt_ns * leaves.bit_length() // 2 if leaves >= SUPPRESS_FROM else 0
+        leaves, rtt_ns = len(self._leaves), self._group_rtt_ns
+        if leaves >= SUPPRESS_FROM:
+            return rtt_ns * leaves.bit_length() // 2
+        return rtt_ns // 4 if leaves > 1 else 0
 
     def _hold_off_ns(self) -> int:
         return self._group_rtt_ns + self._group_rtt_ns // 4
@@ -798,7 +797,7 @@ class StreamSender:
         self._serial = (self._serial + 1) & 0xFF
         self._sync_times[self._serial] = now_ns
         self._sync_times.pop((self._serial - 8) & 0xFF, None)
-        self._told_ns, self._timing_is_old = self._interval_ns(), False
+        self._told_ns, self._timing_is_old = self._gather_ns(), False
         self.counters["syncs"] += 1
         return self._control(SYNC, sync_body(self.timing()), self._serial, now_ns)
 
