@@ -239,7 +239,7 @@ def test_truncated_datagrams_do_no_harm(session: Session, attacker: Attacker) ->
     attack_and_go_on(
         session,
         attacker,
-        lambda heard: [d[: _random.randrange(len(d))] for d in _random.choices(heard, k=20)],
+        lambda heard: [d[: _random.randrange(len(d) + 1)] for d in _random.choices(heard, k=20)],
     )
 
 

@@ -134,6 +134,41 @@ def forge(world: SealedWorld) -> bytes:
     return head + rng.randbytes(rng.choice((20, world.segment - HEADER_SIZE)))
 
 
+def combine_falsely(world: SealedWorld) -> bytes:
+    """A parity symbol of a unit that may be under way, of any length and with anything in it."""
+    rng = world.random
+    count = rng.choice((2, 22, 43, 44, 64))
+    unit = max(0, world.sender.next_unit - rng.randrange(20))
+    parts = sum(1 << place for place in {rng.randrange(count) for _ in range(rng.randint(1, 20))})
+    epoch = rng.choice((world.keys.epoch, world.keys.epoch, rng.randrange(256)))
+    size = rng.choice((world.segment - HEADER_SIZE,) * 3 + (1, 99, world.segment))
+    first = (parts & -parts).bit_length() - 1
+    packed = (unit & 0xFFFFFF) << 40 | parts >> first + 1 & (1 << 40) - 1
+    head = HEADER.pack(TAG, units.XOR, epoch, 128 | first, count, packed)
+    return head + rng.randbytes(size)
+
+
+def combine_what_was_heard(world: SealedWorld) -> bytes:
+    """A parity symbol as the root would make it, but for one bit."""
+    datagram = world.random.choice(world.heard)
+    _, kind, epoch, index, count, unit = HEADER.unpack_from(datagram)
+    if kind == units.XOR or not index < count:
+        return datagram
+    parts = 1 << index
+    for other in world.heard:
+        if other[5:6] + other[7:16] == datagram[5:6] + datagram[7:16] and len(parts_of(parts)) < 4:
+            parts |= 1 << other[6] if other[6] < 64 else 0
+    if parts.bit_length() - (parts & -parts).bit_length() >= units.MAX_SPAN:
+        return datagram
+    payload = bytearray(world.segment - HEADER_SIZE)
+    payload[world.random.randrange(len(payload))] = 1
+    return units.parity_header(TAG, epoch, count, unit, parts) + payload
+
+
+def parts_of(parts: int) -> list[int]:
+    return [place for place in range(64) if parts >> place & 1]
+
+
 def speak_plainly(world: SealedWorld) -> bytes:
     """Cleartext, as a session without keys would take it: a unit, a SYNC, a PROBE."""
     rng, unit = world.random, world.sender.next_unit
@@ -148,7 +183,17 @@ def speak_plainly(world: SealedWorld) -> bytes:
             return HEADER.pack(TAG, units.PROBE, 0, 255, 0, unit) + PROBE
 
 
-ATTACKS = (replay, flip, truncate, splice, relabel, forge, speak_plainly)
+ATTACKS = (
+    replay,
+    flip,
+    truncate,
+    splice,
+    relabel,
+    forge,
+    combine_falsely,
+    combine_what_was_heard,
+    speak_plainly,
+)
 
 
 def run(world: SealedWorld, attacks: tuple[Callable[[SealedWorld], bytes], ...]) -> None:

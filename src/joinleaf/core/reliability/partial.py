@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
+from joinleaf.core.wire.units import exclusive_or
+
 __all__ = ["Partial", "full"]
 
 
@@ -90,11 +94,32 @@ class Partial:
         chunks.clear()
         return whole
 
-    def piece(self, index: int) -> bytes | None:
-        """The payload of one symbol, while the unit is incomplete or clear; None: not here."""
-        symbol = self.symbol
-        if self.payload is not None or self.sealed is not None or not self.mask >> index & 1:
+    def recovered(self, parts: int, missing: int, payload: memoryview) -> bytes | None:
+        """What a parity symbol has of the one part that is missing here.
+
+        Args:
+            parts: Bitmap of what it combines.
+            missing: The bit of that one; all others are here.
+            payload: Its payload.
+
+        Returns:
+            The payload of the part; None if the others are not as long as this.
+        """
+        size = len(payload)
+        if size != (self.symbol or size):
             return None
-        start = max(first for first in self.chunks if first <= index)
-        offset = (index - start) * symbol
-        return self.chunks[start][offset : offset + symbol]
+        combined = [payload]
+        starts = sorted(self.chunks)
+        rest = parts & ~missing
+        while rest:
+            low = rest & -rest
+            rest ^= low
+            index = low.bit_length() - 1
+            start = starts[bisect_right(starts, index) - 1]
+            piece = memoryview(self.chunks[start])[(index - start) * size :]
+            if index + 1 < self.count:
+                piece = piece[:size]
+            if len(piece) != size:
+                return None
+            combined.append(piece)
+        return exclusive_or(combined, size)

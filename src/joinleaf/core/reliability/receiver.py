@@ -49,6 +49,9 @@ from joinleaf.core.wire.units import (
     REPAIR,
     SYNC,
     UNIT_OVERHEAD,
+    XOR,
+    parity_parts,
+    parity_unit,
     strip,
 )
 from joinleaf.errors import RemoteProtocolError
@@ -146,7 +149,8 @@ class StreamReceiver:
         self.counters = dict.fromkeys(
             (
                 "strangers", "malformed", "duplicates", "beyond_window", "repaired",
-                "spoiled", "conflicts", "by_leg", "reports", "skipped_units",
+                "recovered", "useless", "spoiled", "conflicts", "by_leg", "reports",
+                "skipped_units",
             ),
             0,
         )  # fmt: skip
@@ -323,41 +327,55 @@ class StreamReceiver:
 
     def _handle_symbols(self, view: memoryview, segment: int, now_ns: int) -> None:
         """The long way: run by run."""
-        size = len(view)
-        offset = 0
-        while size - offset > HEADER_SIZE:
-            header = HEADER.unpack_from(view, offset)
-            tag, kind = header[0], header[1] & 0x7F
+        total = (len(view) - HEADER_SIZE - 1) // segment + 1  # what is no symbol is left out
+        places, lows = view[6::segment].tobytes(), view[15::segment].tobytes()
+        at = 0
+        while at < total:
+            start = at * segment
+            header = HEADER.unpack_from(view, start)
+            tag, kind, epoch, index, count, unit = header
+            kind &= 0x7F
             symbols = 1
             if tag != self._tag:
                 self.counters["strangers"] += 1
+            elif kind == REPAIR and self._has(unit, epoch, count, index):
+                self.counters["duplicates"] += 1
             elif kind in (DATA, REPAIR):
-                symbols = self._handle_run(view[offset:], segment, header, now_ns)
+                most = min(count - index, total - at)
+                if most > 1 and count <= MAX_SYMBOLS:
+                    symbols = _run(places[at : at + most], lows[at : at + most], index)
+                run = view[start : start + symbols * segment]
+                self._handle_run(run, segment, symbols, header, now_ns)
+            elif kind == XOR:
+                self._handle_parity(header, view[start + HEADER_SIZE : start + segment], now_ns)
             else:
-                self._handle_other(kind, header, view[offset : offset + segment], now_ns)
-            offset += symbols * segment
+                self._handle_other(kind, header, view[start : start + segment], now_ns)
+            at += symbols
         self._after(now_ns)
+
+    def _has(self, unit: int, epoch: int, count: int, index: int) -> bool:
+        """Whether this symbol is here already: most repairs are for others."""
+        partial = self._held.get(unit)
+        if partial is None:
+            return unit < self._next and not self._listening
+        if partial.complete:
+            return True
+        alike = epoch == partial.epoch and count == partial.count  # else one of both is forged
+        return alike and partial.mask >> index & 1 > 0
 
     def _handle_run(
         self,
         view: memoryview,
         segment: int,
+        symbols: int,
         header: tuple[int, int, int, int, int, int],
         now_ns: int,
-    ) -> int:
-        """Symbols of one unit in their order; how many there are."""
+    ) -> None:
+        """Symbols of one unit in their order."""
         _, kind, epoch, index, count, unit = header
-        symbols = min(count - index, -(-len(view) // segment))
-        if symbols < 1 or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
+        if index >= count or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
             self.counters["malformed"] += 1
-            return 1
-        if symbols > 1 and not (
-            (symbols - 1) * segment + HEADER_SIZE < len(view)
-            and view[6::segment][:symbols] == INDICES[index : index + symbols]
-            and view[15::segment][:symbols] == _LOW[unit & 255][:symbols]
-        ):
-            symbols = 1
-        view = view[: symbols * segment]
+            return
         partial = self._room_for(unit, epoch, count, len(view), now_ns)
         if partial is not None:
             self._place(partial, view, segment, index, symbols, now_ns)
@@ -365,7 +383,54 @@ class StreamReceiver:
             self._advance(unit, index, symbols, count, now_ns)
             if kind == POLL and index + symbols == count:
                 self._want_report(now_ns)
-        return symbols
+
+    def _handle_parity(
+        self, header: tuple[int, int, int, int, int, int], payload: memoryview, now_ns: int
+    ) -> None:
+        """A parity symbol: it mends one loss, or is of no use here.
+
+        It is not kept until more of its unit comes: the root makes it of what the leaves told it,
+        so that a leaf which misses two of its parts tells of them later, and gets them then.
+        """
+        _, _, epoch, index, count, packed = header
+        parts = parity_parts(index, count, packed)
+        if not parts or bool(epoch) is (self._opener is None):
+            self.counters["malformed"] += 1
+            return
+        unit = parity_unit(packed, self._next)
+        if not self._near(unit):
+            self.counters["duplicates"] += 1  # most likely one that has been delivered
+            return
+        partial = self._held.get(unit)
+        if partial is None or partial.by_leg:
+            self.counters["useless"] += 1
+            return
+        missing = parts & ~partial.mask
+        if partial.complete or not missing:
+            self.counters["duplicates"] += 1
+        elif epoch != partial.epoch or count != partial.count:
+            self.counters["conflicts"] += 1
+            self._distrust(partial)
+        elif missing & missing - 1:
+            self.counters["useless"] += 1
+        else:
+            self._recover(partial, parts, missing, payload, now_ns)
+
+    def _recover(
+        self, partial: Partial, parts: int, missing: int, payload: memoryview, now_ns: int
+    ) -> None:
+        recovered = partial.recovered(parts, missing, payload)
+        if recovered is None:
+            self.counters["conflicts"] += 1
+            self._distrust(partial)
+            return
+        size = len(recovered)
+        partial.add(missing.bit_length() - 1, 1, size, recovered)
+        self._held_bytes += size
+        self._fresh += size + HEADER_SIZE
+        self.counters["repaired"] += 1
+        self.counters["recovered"] += 1
+        self._finish(partial, now_ns)
 
     def _near(self, unit: int) -> bool:
         return not self._listening and 0 <= unit - self._next < MAX_AHEAD
@@ -755,3 +820,20 @@ class StreamReceiver:
         if partial.unit == limit >> 6:
             known &= full(limit & 63)
         return known & ~partial.mask
+
+
+def _run(places: bytes, lows: bytes, index: int) -> int:
+    """How many symbols follow one another from ``index`` on, all of the same unit.
+
+    Args:
+        places: The index of each symbol.
+        lows: The low byte of each one's unit.
+        index: Of the first.
+    """
+    size = len(places)
+    expected, same = INDICES[index : index + size], _LOW[lows[0]][:size]
+    if places == expected and lows == same:
+        return size
+    differ = int.from_bytes(places, "little") ^ int.from_bytes(expected, "little")
+    differ |= int.from_bytes(lows, "little") ^ int.from_bytes(same, "little")
+    return (differ & -differ).bit_length() - 1 >> 3

@@ -1,102 +1,190 @@
 """Who misses what, and what is sent again.
 
-Losses are kept per symbol: one integer whose bits are the leaves that miss it. So a symbol lost by
-a thousand leaves costs the root one repair, and a report costs what it tells of. A report says
-everything its leaf lacks: what the leaf asked for before and does not ask for now has arrived.
+Losses are kept by unit as *patterns*: a bitmap of symbols, and the leaves that miss just these.
+So a symbol lost by a thousand leaves costs the root one repair, and a report costs what it tells
+of. A report says everything its leaf lacks: what the leaf asked for before and does not ask for
+now has arrived.
 
 Every symbol that was sent again is left alone for the hold-off, about a round trip: reports that
 come meanwhile were written before the repair could arrive. They are forgotten, not remembered; a
-leaf that still misses it says so again.
+leaf that still misses it says so again. But a parity symbol mends nothing at a leaf that misses
+two of its parts, so such a leaf is heard at once.
+
+A unit waits to be repaired until other leaves have told of it too, for what several lost can be
+combined (``parity.py``). That holds for the repair of repairs as well: of 100 leaves with 5 % loss
+each, five lack a repair, and not the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Losses"]
+__all__ = ["Again", "Losses"]
 
-MAX_WANTED: Final = 16_384
-"""Symbols wanted at a time: a window of 16 MB in segments of 1 KB. More are not taken up before
-some of these are sent; whoever lacks them will say so again."""
+MAX_PATTERNS: Final = 65_536
+"""Patterns wanted at a time: those of a thousand leaves that each lost something of every unit of
+a window. More are not taken up before some of these are sent; whoever lacks them will say so
+again."""
+
+_NEVER: Final = 1 << 62
+
+
+class Again:
+    """A symbol that is sent again, or several of one unit combined.
+
+    Attributes:
+        unit: Its unit.
+        parts: Bitmap of the symbols.
+        sent_ns: When it left; far in the future before that.
+    """
+
+    __slots__ = ("parts", "sent_ns", "unit")
+
+    def __init__(self, unit: int, parts: int) -> None:
+        self.unit = unit
+        self.parts = parts
+        self.sent_ns = _NEVER
 
 
 class Losses:
     """The ledger of one stream.
 
     Attributes:
-        wanted: Unit -> index -> bitmap of the leaves that miss that symbol.
-        size: Symbols wanted.
+        wanted: Unit -> pattern -> bitmap of the leaves that miss it.
+        size: Patterns wanted.
     """
 
-    __slots__ = ("_asked", "_sent_again_ns", "size", "wanted")
+    __slots__ = ("_again", "_asked", "_ripe", "_waiting", "size", "wanted")
 
     def __init__(self) -> None:
         self.wanted: dict[int, dict[int, int]] = {}
         self.size = 0
-        self._asked: dict[int, list[int]] = {}  # leaf's bit -> units it asked for
-        self._sent_again_ns: dict[int, dict[int, int]] = {}
+        self._asked: dict[int, dict[int, int]] = {}  # leaf's bit -> unit -> pattern
+        self._again: dict[int, list[Again]] = {}
+        self._waiting: deque[tuple[int, int]] = deque()  # (when it need wait no longer, unit)
+        self._ripe: list[int] = []  # heap of units
+
+    def reported(
+        self, bit: int, missing: dict[int, int], now_ns: int, hold_off_ns: int, gather_ns: int
+    ) -> None:
+        """A leaf misses this, and nothing else.
+
+        Args:
+            bit: The leaf's.
+            missing: By unit, the bitmap of what it lacks.
+            now_ns: Now.
+            hold_off_ns: For how long nothing is sent again that was.
+            gather_ns: For how long a unit waits for what other leaves lack.
+        """
+        before, asked = self._asked.get(bit, {}), {}
+        for unit, bitmap in missing.items():
+            wants = bitmap
+            if unit in self._again:
+                wants &= ~self._under_way(unit, bitmap, now_ns - hold_off_ns)
+            if wants:
+                asked[unit] = wants
+            if (was := before.pop(unit, 0)) and was != wants:
+                self._withdraw(bit, unit, was)
+            if wants and not self._want(bit, unit, wants, now_ns + gather_ns):
+                break
+        for unit, was in before.items():
+            self._withdraw(bit, unit, was)
+        self._asked[bit] = asked
+
+    def _under_way(self, unit: int, bitmap: int, since_ns: int) -> int:
+        """What of it arrives without being sent again."""
+        under_way = 0
+        for again in self._again[unit]:
+            mends = again.parts & bitmap
+            if not mends & mends - 1 and again.sent_ns > since_ns:
+                under_way |= mends
+        return under_way
+
+    def _want(self, bit: int, unit: int, pattern: int, due_ns: int) -> bool:
+        """Enter a pattern; False if there is no room."""
+        patterns = self.wanted.get(unit)
+        leaves = 0 if patterns is None else patterns.get(pattern, 0)
+        if not leaves:
+            if self.size >= MAX_PATTERNS:
+                return False
+            if patterns is None:
+                patterns = self.wanted[unit] = {}
+                self._waiting.append((due_ns, unit))
+            self.size += 1
+        assert patterns is not None
+        patterns[pattern] = leaves | bit
+        return True
+
+    def _withdraw(self, bit: int, unit: int, pattern: int) -> None:
+        patterns = self.wanted.get(unit)
+        leaves = 0 if patterns is None else patterns.get(pattern, 0)
+        if patterns is None or not leaves & bit:
+            return  # it has been taken meanwhile
+        if leaves != bit:
+            patterns[pattern] = leaves & ~bit
+            return
+        del patterns[pattern]
+        self.size -= 1
+        if not patterns:
+            del self.wanted[unit]
 
     def forget_leaf(self, bit: int) -> None:
-        """What the leaf asked for has arrived, or it is gone."""
-        for unit in self._asked.pop(bit, ()):
-            symbols = self.wanted.get(unit)
-            if symbols is None:
-                continue
-            for index in [index for index, losers in symbols.items() if losers & bit]:
-                self._clear(unit, symbols, index, symbols[index] & ~bit)
+        """The leaf is gone, or wants nothing any more."""
+        for unit, pattern in self._asked.pop(bit, {}).items():
+            self._withdraw(bit, unit, pattern)
 
-    def _clear(self, unit: int, symbols: dict[int, int], index: int, left: int) -> None:
-        if left:
-            symbols[index] = left
-            return
-        del symbols[index]
-        self.size -= 1
-        if not symbols:
-            del self.wanted[unit]
+    def ripen(self, now_ns: int, *, all_of_them: bool) -> bool:
+        """Whether something is to be sent again now.
 
-    def add(self, bit: int, unit: int, bitmap: int, now_ns: int, hold_off_ns: int) -> int:
-        """A leaf misses symbols of a unit; the bitmap of those that will be sent again."""
-        if self.size >= MAX_WANTED:
-            return 0
-        recent = self._sent_again_ns.get(unit)
-        symbols = self.wanted.setdefault(unit, {})
-        taken, rest = 0, bitmap
-        while rest:
-            low = rest & -rest
-            rest ^= low
-            index = low.bit_length() - 1
-            if recent is not None and now_ns - recent.get(index, -hold_off_ns) < hold_off_ns:
-                continue
-            taken |= low
-            if index not in symbols:
-                self.size += 1
-                symbols[index] = bit
-            else:
-                symbols[index] |= bit
-        if not symbols:
-            del self.wanted[unit]
-        elif taken:
-            self._asked.setdefault(bit, []).append(unit)
-        return taken
+        Args:
+            now_ns: Now.
+            all_of_them: Nothing need wait for the reports of others.
+        """
+        waiting, ripe = self._waiting, self._ripe
+        while waiting and (all_of_them or waiting[0][0] <= now_ns):
+            _, unit = waiting.popleft()
+            if unit in self.wanted:
+                heapq.heappush(ripe, unit)
+        while ripe and ripe[0] not in self.wanted:
+            heapq.heappop(ripe)
+        return bool(ripe)
 
-    def take(self, unit: int, index: int, now_ns: int) -> int:
-        """This symbol is being sent again: who missed it."""
-        symbols = self.wanted[unit]
-        losers = symbols[index]
-        self._clear(unit, symbols, index, 0)
-        self._sent_again_ns.setdefault(unit, {})[index] = now_ns
-        return losers
+    def due_ns(self) -> int | None:
+        """When the next unit need wait no longer; None: none waits."""
+        waiting = self._waiting
+        while waiting and waiting[0][1] not in self.wanted:
+            waiting.popleft()
+        return waiting[0][0] if waiting else None
 
-    def oldest(self) -> Iterator[tuple[int, int]]:
-        """(unit, index) of what is wanted, oldest first; may be taken while iterating."""
-        for unit in sorted(self.wanted):
-            for index in sorted(self.wanted[unit]):
-                yield unit, index
+    def take(self) -> tuple[int, Iterable[int]] | None:
+        """The oldest unit that is to be repaired now, and its patterns; None: none is."""
+        while self._ripe:
+            unit = heapq.heappop(self._ripe)
+            patterns = self.wanted.pop(unit, None)
+            if patterns is not None:
+                self.size -= len(patterns)
+                return unit, patterns
+        return None
+
+    def sending(self, unit: int, combinations: list[int], since_ns: int) -> list[Again]:
+        """These symbols of a unit are being sent again; reports of them are held off from now on.
+
+        Args:
+            unit: The unit.
+            combinations: Bitmaps of what is sent together.
+            since_ns: What was sent before has had its time.
+        """
+        planned = [Again(unit, parts) for parts in combinations]
+        before = self._again.get(unit, ())
+        self._again[unit] = [again for again in before if again.sent_ns > since_ns] + planned
+        return planned
 
     def release(self, unit: int) -> None:
         """Everybody has the unit."""
-        self._sent_again_ns.pop(unit, None)
-        symbols = self.wanted.pop(unit, None)
-        if symbols is not None:
-            self.size -= len(symbols)
+        self._again.pop(unit, None)
+        patterns = self.wanted.pop(unit, None)
+        if patterns is not None:
+            self.size -= len(patterns)

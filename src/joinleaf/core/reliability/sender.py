@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from joinleaf.core.reliability.flight import Flight
-from joinleaf.core.reliability.repairs import Losses
+from joinleaf.core.reliability.parity import combine
+from joinleaf.core.reliability.repairs import Again, Losses
 from joinleaf.core.reliability.seams import Congestion, Pacer, Sealer
 from joinleaf.core.reliability.tally import Mended, Tally
 from joinleaf.core.wire.frames import HEADER as FRAME_HEADER
@@ -46,6 +47,8 @@ from joinleaf.core.wire.units import (
     SYNC,
     UNIT_OVERHEAD,
     Layout,
+    exclusive_or,
+    parity_header,
     strip,
     write_unit,
 )
@@ -65,10 +68,22 @@ RTT_DECAY: Final = 32
 
 REPORT_COST_NS: Final = 20_000
 """What a report costs the root. Leaves report no oftener than all of them together could be served
-in the time: a thousand leaves every 20 ms."""
+in the time: a thousand leaves every 20 ms. Not less often: they clock the stream."""
 
-SUPPRESS_FROM: Final = 5
-"""Leaves from which on gaps are reported after a random backoff: fewer cannot flood the root."""
+SUPPRESS_FROM: Final = 33
+"""Leaves from which on gaps are reported after a random backoff of round trips: fewer cannot flood
+the root. What one of them reports spares another its report only if both lost the same, and until
+all have reported nothing is combined. Fewer wait for a quarter of a round trip, as the root does,
+and tell of more holes in one report."""
+
+FLOWING_NS: Final = 2_000_000
+"""A stream of which nothing new has left for so long (and for as long as losses are gathered) is
+repaired without delay: it is not short of room, and somebody may wait for an answer."""
+
+TIMING_TIMES: Final = 4
+"""While units flow there is no SYNC, and leaves go on with what START told them of the first round
+trips and leaves; so one is sent when their reports have become so many times too rare or too
+frequent. Twice would be too nervous: the round trip grows at once."""
 
 MAX_SYNC_NS: Final = 500_000_000
 """Longest time between two SYNCs while something is unacknowledged."""
@@ -85,6 +100,10 @@ LARGEST_TRAIN: Final = 1 << 16
 
 LEAST_UNIT: Final = 1024
 """Bytes of the stream in a unit, however low the rate: a header and a record for each must pay."""
+
+MAX_TOLD: Final = 512
+"""Units of which one report's losses are looked at, about half a millisecond: a report of one entry
+can name 65,535, and a hostile leaf send many. The next report tells of what is left."""
 
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
@@ -148,10 +167,11 @@ class StreamSender:
 
     __slots__ = (
         "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
-        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_layout", "_leaves", "_leg",
-        "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
-        "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
-        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_window", "counters",
+        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_new_ns", "_layout", "_leaves",
+        "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
+        "_planned", "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
+        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_timing_is_old",
+        "_told_ns", "_window", "counters",
         "next_unit", "pacer",
     )  # fmt: skip
 
@@ -189,6 +209,8 @@ class StreamSender:
         self._limits: list[tuple[int, int]] = []  # heap of (limit, key), some outdated
         self._losses = Losses()
         self._paced_ns: int | None = None  # until when the pacer holds what is next
+        self._planned: dict[int, deque[Again]] = {}  # by length of the symbols
+        self._last_new_ns = 0  # when a unit was sent for the first time
         self._flight = Flight()
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
@@ -198,11 +220,13 @@ class StreamSender:
         self._sync_due: int | None = None
         self._sync_ns = 0  # time to the next SYNC if nothing changes
         self._sync_times: dict[int, int] = {}
+        self._told_ns = self._gather_ns()  # how late reports may be, by what the last SYNC said
+        self._timing_is_old = False
         self.counters = dict.fromkeys(
             (
-                "units", "bytes", "repaired_symbols", "repair_trains", "repair_bytes",
-                "leg_repairs", "syncs", "reports", "stale_reports", "reported_symbols",
-                "demoted", "skipped",
+                "units", "bytes", "repaired_symbols", "parity_symbols", "repair_trains",
+                "repair_bytes", "leg_repairs", "syncs", "reports", "stale_reports",
+                "reported_symbols", "demoted", "skipped",
             ),
             0,
         )  # fmt: skip
@@ -278,10 +302,14 @@ class StreamSender:
     def poll_transmit(self, now_ns: int) -> Train | None:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
-        if self._losses.size:
-            train = self._repair(now_ns)
-            if train is not None:
-                return train
+        if self._losses.size or self._planned:
+            idle = now_ns >= self._last_new_ns + max(FLOWING_NS, self._gather_ns())
+            if self._losses.ripen(now_ns, all_of_them=idle) or self._planned:
+                train = self._repair(now_ns)
+                if train is not None:
+                    return train
+        if self._timing_is_old and self._kept and self._conforms(1, now_ns):
+            return self._sync(now_ns)
         if self._pending and self._may_send(now_ns):
             return self._transmit(now_ns)
         if self._sync_due is not None and now_ns >= self._sync_due and self._conforms(1, now_ns):
@@ -348,6 +376,7 @@ class StreamSender:
         self._sent_bytes += unit.size
         unit.end = self._sent_bytes
         self._kept[number] = unit
+        self._last_new_ns = now_ns
         self._sent = number + 1
         self._sent_symbols += unit.count
         self.counters["units"] += 1
@@ -601,6 +630,9 @@ class StreamSender:
         seen = self._flight.saw(key, self._offset(min(report.seen, self._sent)))
         self._acknowledge(leaf, report, now_ns)
         lost = self._note_losses(leaf, report, now_ns)
+        gather_ns = self._gather_ns()
+        if not self._told_ns <= gather_ns * TIMING_TIMES <= self._told_ns * TIMING_TIMES**2:
+            self._timing_is_old = True
         if self._congestion is not None:
             symbols = self._sent_symbols - leaf.symbols
             self._congestion.on_report(seen, lost, symbols, rtt_ns, now_ns, key)
@@ -647,28 +679,49 @@ class StreamSender:
 
     def _note_losses(self, leaf: _Leaf, report: Report, now_ns: int) -> int:
         """Take up what the leaf lacks; how many symbols it has newly lost."""
-        losses, bit = self._losses, leaf.bit
-        losses.forget_leaf(bit)
         lost: dict[int, int] = {}
+        wanted: dict[int, int] = {}
         old_before = 0
-        hold_off = self._hold_off_ns()
+        hold_off_ns = self._hold_off_ns()
+        position, left = report.ack, MAX_TOLD
         for offset, run, flags, bitmap in report.entries:
-            first = report.ack + offset
-            for number in range(first, min(first + run, self._sent)):
+            first = max(report.ack + offset, position)
+            position = max(position, min(report.ack + offset + run, self._sent, first + left))
+            left -= max(0, position - first)
+            for number in range(first, position):
                 unit = self._kept.get(number)
-                missing = bitmap & ((1 << unit.count) - 1) if unit is not None else 0
-                if unit is None or not missing:
+                if unit is None:
+                    continue
+                missing = bitmap & ((1 << unit.count) - 1)
+                if not missing:  # somebody told it of more symbols than the unit has
+                    self._repair_by_leg(leaf, number, ALL)
                     continue
                 lost[number] = missing
-                if now_ns - unit.sent_ns > hold_off:
+                if now_ns - unit.sent_ns > hold_off_ns:
                     old_before = number + 1
                 if flags & BY_LEG:
                     self._repair_by_leg(leaf, number, missing)
                 else:
-                    losses.add(bit, number, missing, now_ns, hold_off)
+                    wanted[number] = missing
+        self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, self._gather_ns())
         new = leaf.tally.reported(lost, old_before, self._mended)
         self.counters["reported_symbols"] += new
         return new
+
+    def _gather_ns(self) -> int:
+        """How long a loss waits for those of other leaves, to be mended together with them."""
+        if len(self._leaves) < 2:
+            return 0
+        return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 4
+
+    def _interval_ns(self) -> int:
+        return max(1, len(self._leaves)) * REPORT_COST_NS
+
+    def _backoff_ns(self) -> int:
+        leaves, rtt_ns = len(self._leaves), self._group_rtt_ns
+        if leaves >= SUPPRESS_FROM:
+            return rtt_ns * leaves.bit_length() // 2
+        return rtt_ns // 4 if leaves > 1 else 0
 
     def _hold_off_ns(self) -> int:
         return self._group_rtt_ns + self._group_rtt_ns // 4
@@ -677,42 +730,79 @@ class StreamSender:
         """When leaves shall report, for as many as there are now."""
         leaves = max(1, len(self._leaves))
         rtt_ns = self._group_rtt_ns
-        interval_ns = leaves * REPORT_COST_NS
-        backoff_ns = rtt_ns * leaves.bit_length() // 2 if leaves >= SUPPRESS_FROM else 0
+        interval_ns = self._interval_ns()
+        backoff_ns = self._backoff_ns()
         repeat_ns = max(2 * rtt_ns + 1_000_000, interval_ns)
         return Timing(interval_ns // 1000, backoff_ns // 1000, repeat_ns // 1000, leaves)
 
     # Repairs
 
     def _repair(self, now_ns: int) -> Train | None:
-        """As many wanted symbols of one length as fit a train."""
+        """Symbols of one length, as many as fit a train of those to be sent again."""
         segment, most = self._layout.segment, self._layout.symbols
         if self.pacer is not None:
             most = min(most, max(1, self.pacer.max_burst() // segment))
-            if not self._conforms(min(most, self._losses.size) * segment, now_ns):
-                return None
+        size = self._plan(most, now_ns)
+        if not size:
+            return None
+        queue = self._planned[size]
+        count = min(most, len(queue))
+        if not self._conforms(count * size, now_ns):
+            return None
         parts: list[Buffer] = []
-        size = first = 0
-        for number, index in list(self._losses.oldest()):
-            unit = self._kept[number]
-            start = index * segment
-            symbol = memoryview(unit.image)[start : start + segment]
-            if parts and len(symbol) != size:
-                continue
-            size = len(symbol)
-            first = first if parts else number
-            self._losses.take(number, index, now_ns)
-            self._mended.add(number, 1 << index)
-            parts.append(HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, number))
-            parts.append(symbol[HEADER_SIZE:])
-            if len(parts) == 2 * most:
-                break
+        first = queue[0].unit
+        for _ in range(count):
+            again = queue.popleft()
+            unit = self._kept.get(again.unit)
+            if unit is not None:  # else everybody has it by now
+                again.sent_ns = now_ns
+                self._mended.add(again.unit, again.parts)
+                parts += self._symbol(again, unit)
+        if not queue:
+            del self._planned[size]
+        if not parts:
+            return self._repair(now_ns)
         buffer = b"".join(parts)
-        self.counters["repaired_symbols"] += len(parts) // 2
         self.counters["repair_trains"] += 1
         self.counters["repair_bytes"] += len(buffer)
         self._left(len(buffer), now_ns)
         return Train(buffer, size, first)
+
+    def _plan(self, most: int, now_ns: int) -> int:
+        """Decide what is sent again until a train is full; the length of its symbols, 0: nothing.
+
+        A unit's losses count as under way from here on: nobody shall ask for them twice.
+        """
+        losses, planned = self._losses, self._planned
+        segment, since_ns = self._layout.segment, now_ns - self._hold_off_ns()
+        size = next(iter(planned), 0)  # what has waited longest
+        while (not size or len(planned[size]) < most) and (taken := losses.take()) is not None:
+            number, patterns = taken
+            image = self._kept[number].image
+            full = 1 << len(image) // segment
+            for again in losses.sending(number, combine(patterns, full - 1), since_ns):
+                length = segment if again.parts < full else len(image) % segment
+                planned.setdefault(length, deque()).append(again)
+                size = size or length
+        return size
+
+    def _symbol(self, again: Again, unit: _Unit) -> tuple[bytes, Buffer]:
+        """Header and payload of what is sent again."""
+        parts, segment, view = again.parts, self._layout.segment, memoryview(unit.image)
+        index = parts.bit_length() - 1
+        self.counters["repaired_symbols"] += parts.bit_count()
+        if not parts & parts - 1:
+            start = index * segment
+            header = HEADER.pack(self._tag, REPAIR, unit.epoch, index, unit.count, again.unit)
+            return header, view[start + HEADER_SIZE : start + segment]
+        self.counters["parity_symbols"] += 1
+        payloads = []
+        while parts:
+            start = (parts.bit_length() - 1) * segment
+            payloads.append(view[start + HEADER_SIZE : start + segment])
+            parts ^= 1 << parts.bit_length() - 1
+        header = parity_header(self._tag, unit.epoch, unit.count, again.unit, again.parts)
+        return header, exclusive_or(payloads, segment - HEADER_SIZE)
 
     def _repair_by_leg(self, leaf: _Leaf, number: int, bitmap: int) -> None:
         # A leg loses nothing: once is enough, however often the leaf asks until it has come. Only
@@ -758,6 +848,7 @@ class StreamSender:
         self._serial = (self._serial + 1) & 0xFF
         self._sync_times[self._serial] = now_ns
         self._sync_times.pop((self._serial - 8) & 0xFF, None)
+        self._told_ns, self._timing_is_old = self._gather_ns(), False
         self.counters["syncs"] += 1
         return self._control(SYNC, sync_body(self.timing()), self._serial, now_ns)
 
@@ -780,6 +871,9 @@ class StreamSender:
         if self._paced_ns is not None:
             return self._paced_ns
         due = self._sync_due
+        if (ripe := self._losses.due_ns()) is not None:
+            ripe = min(ripe, self._last_new_ns + max(FLOWING_NS, self._gather_ns()))
+            due = ripe if due is None else min(due, ripe)
         if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]
             due = min((max(leaf.progress_ns, leaf.heard_ns) for leaf in full), default=None)

@@ -11,12 +11,21 @@ slices that are cached per shape: 5.0 and 4.2 us for 44 symbols, where the bare 
 1.5 us. Measured against them: a cached ``Struct`` of all symbols (7.0 and 4.6), a loop over
 symbols (about 20 each), numpy's strided copy (4.1 and 2.7, but not in the base install).
 
+A parity symbol (XOR) is the exclusive or of the payloads of 2 to ``MAX_PARTS`` symbols of one unit
+that are all of full length. It is as long as they are, so that it travels in one train with plain
+repairs; which they are is told by two fields that differ:
+
+    index 1       128 and the lowest part: no column of indices takes it for data
+    unit 3        the unit, modulo 2**24: a leaf looks 8,192 units ahead of where it is
+    parts 5       bitmap of the parts behind the lowest, the nearest in the last bit
+
 Reports and the other bodies that travel on the legs are in ``core/wire/reports.py``.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
@@ -30,6 +39,8 @@ __all__ = [
     "HEADER",
     "HEADER_SIZE",
     "INDICES",
+    "MAX_PARTS",
+    "MAX_SPAN",
     "MAX_SYMBOLS",
     "POLL",
     "PROBE",
@@ -38,7 +49,11 @@ __all__ = [
     "UNIT_OVERHEAD",
     "XOR",
     "Layout",
+    "exclusive_or",
     "join_symbols",
+    "parity_header",
+    "parity_parts",
+    "parity_unit",
     "strip",
     "write_unit",
 ]
@@ -51,7 +66,7 @@ _UNIT: Final = struct.Struct(">Q")
 # Kinds of symbols. Plain numbers: the data path compares them once per unit.
 DATA: Final = 1  # the first transmission of a symbol
 REPAIR: Final = 2  # a DATA symbol sent again
-XOR: Final = 3  # several of them combined
+XOR: Final = 3  # several of them combined: a parity symbol
 SYNC: Final = 4  # "``unit`` is the next": tail loss, heartbeat; ``index`` is a serial number
 PROBE: Final = 5  # does multicast reach you?
 POLL: Final = DATA | 0x80  # DATA, and whoever gets the unit shall report at once
@@ -73,6 +88,17 @@ ALL: Final = (1 << MAX_SYMBOLS) - 1
 """The bitmap of a unit of which nothing has come, however many symbols it has."""
 
 INDICES: Final = bytes(range(MAX_SYMBOLS))
+
+MAX_PARTS: Final = 16
+"""Parts of a parity symbol: what one datagram, which anybody may have sent, costs a leaf at most,
+30 us. With 100 leaves at one per cent, twice as many would save nothing that can be measured."""
+
+MAX_SPAN: Final = 41
+"""The lowest part and those a header has bits for: of a unit of 44 symbols all but few pairs."""
+
+_PARITY: Final = 0x80  # the index of a parity symbol is not below
+_BEHIND: Final = MAX_SPAN - 1
+_UNITS: Final = (1 << 64 - _BEHIND) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +172,34 @@ def strip(view: memoryview, segment: int, count: int) -> bytes:
     if count == 1:
         return bytes(view[HEADER_SIZE:segment])
     return b"".join(_cutter(HEADER_SIZE, segment, count)(view))
+
+
+def parity_header(tag: int, epoch: int, count: int, unit: int, parts: int) -> bytes:
+    """The header of a parity symbol; ``parts`` is the bitmap of what it combines."""
+    first = (parts & -parts).bit_length() - 1
+    packed = (unit & _UNITS) << _BEHIND | parts >> first + 1
+    return HEADER.pack(tag, XOR, epoch, _PARITY | first, count, packed)
+
+
+def parity_parts(index: int, count: int, packed: int) -> int:
+    """What a parity symbol combines, by the fields of its header; 0: it is none."""
+    parts = (1 | (packed & (1 << _BEHIND) - 1) << 1) << (index & 63)
+    if not _PARITY <= index < _PARITY + MAX_SYMBOLS or count > MAX_SYMBOLS or parts >> count:
+        return 0
+    return parts if 2 <= parts.bit_count() <= MAX_PARTS else 0
+
+
+def parity_unit(packed: int, after: int) -> int:
+    """The first unit from ``after`` on that a parity symbol can mean."""
+    return after + ((packed >> _BEHIND) - after & _UNITS)
+
+
+def exclusive_or(payloads: Iterable[Buffer], size: int) -> bytes:
+    """Payloads of ``size`` bytes combined. In the standard library nothing is faster than this."""
+    combined = 0
+    for payload in payloads:
+        combined ^= int.from_bytes(payload, "little")
+    return combined.to_bytes(size, "little")
 
 
 def join_symbols(header_and_payload: list[Buffer]) -> bytes:
