@@ -99,7 +99,8 @@ def batches(data: bytes) -> None:
     assert all(len(message) <= LIMIT for message in messages)
     packed = pack(messages, sender=sender, sequence=sequence, flags=0, max_message=LIMIT)
     reader = FrameReader(memoryview(bytearray(512)), 1 << 18)
-    again = [m for f in reader.feed(b"".join(packed.buffers)) for m in unpack(0, f.body, LIMIT)[2]]
+    frames = reader.feed(b"".join(packed.buffers))
+    again = [m for frame in frames for m in unpack(frame.flags, frame.body, LIMIT)[2]]
     assert again == messages
 
 

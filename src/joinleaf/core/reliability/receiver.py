@@ -726,11 +726,15 @@ class StreamReceiver:
         return min(self._timing.interval_us * 1000, MAX_INTERVAL_NS)
 
     def _want_report(self, now_ns: int) -> None:
-        """Report soon; many leaves that are asked at once spread over the interval."""
+        """Report soon; many leaves that are asked at once spread over the interval.
+
+        And those whose last report is an interval ago spread over half of one: what began together
+        would else stay together for ever, and all report a loss before it can be mended.
+        """
         if self._report_due is None:
             interval = self._interval_ns()
             spread = int(self._uniform() * interval) if self._timing.leaves > 1 else 0
-            self._report_due = max(now_ns + spread, self._last_report_ns + interval)
+            self._report_due = max(now_ns + spread, self._last_report_ns + interval + spread // 2)
 
     def next_deadline_ns(self) -> int | None:
         """When to call ``poll_report`` or ``tick`` next; None: nothing is due."""

@@ -12,7 +12,8 @@ two of its parts, so such a leaf is heard at once.
 
 A unit waits to be repaired until other leaves have told of it too, for what several lost can be
 combined (``parity.py``). That holds for the repair of repairs as well: of 100 leaves with 5 % loss
-each, five lack a repair, and not the same.
+each, five lack a repair, and not the same. But what most of them lost alike was lost before the
+network branches: it does not wait, so that the others need not tell of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Final
 
 __all__ = ["Again", "Losses"]
@@ -28,6 +31,10 @@ MAX_PATTERNS: Final = 65_536
 """Patterns wanted at a time: those of a thousand leaves that each lost something of every unit of
 a window. More are not taken up before some of these are sent; whoever lacks them will say so
 again."""
+
+ALIKE: Final = 3
+"""So many leaves that lack the same of a unit, and are most of those that lack any, are enough to
+tell that everybody does: by chance that does not happen."""
 
 _NEVER: Final = 1 << 62
 
@@ -115,7 +122,12 @@ class Losses:
                 self._waiting.append((due_ns, unit))
             self.size += 1
         assert patterns is not None
-        patterns[pattern] = leaves | bit
+        leaves |= bit
+        patterns[pattern] = leaves
+        if (alike := leaves.bit_count()) >= ALIKE:
+            all_told = reduce(or_, patterns.values()).bit_count() if len(patterns) > 1 else alike
+            if 2 * alike > all_told:
+                heapq.heappush(self._ripe, unit)
         return True
 
     def _withdraw(self, bit: int, unit: int, pattern: int) -> None:
