@@ -85,12 +85,14 @@ class LeafCarriage:
         place: Before which unit the next message for this leaf only stands.
         waiting: Units not looked at yet, oldest first.
         aside: Messages for this leaf only, and before which unit they stand.
+        astray_ns: Since when the stream has brought what is not due: it must have gone on without
+            this leaf, and the leg will say so. None: it has not.
         repeats: Whether the leg may bring again what the group has brought.
     """
 
     __slots__ = (
-        "_keys", "_max_body", "_skips", "_synced", "aside", "key", "landings", "place", "position",
-        "reader", "receiver", "repeats", "started", "waiting",
+        "_keys", "_max_body", "_skips", "_synced", "aside", "astray_ns", "key", "landings",
+        "place", "position", "reader", "receiver", "repeats", "started", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +109,7 @@ class LeafCarriage:
         self.landings = Landings()
         self.waiting: deque[bytes | Landing] = deque()
         self.aside: deque[tuple[int, Batch, int]] = deque()
+        self.astray_ns: int | None = None
         self.repeats = False
         self._keys = keys
         self._max_body = max_body
@@ -136,6 +139,7 @@ class LeafCarriage:
         self.repeats |= self.receiver.stop(unit)
         self.receiver.probe_heard = False  # and may be heard again
         self.started = False
+        self.astray_ns = None
         self._forget_cut_frame()
 
     def skip(self, unit: int) -> None:

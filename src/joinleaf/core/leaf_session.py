@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from joinleaf.core.association import (
     Data,
@@ -18,6 +19,7 @@ from joinleaf.core.leg import LegState
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.session import (
     ROOT_ID,
+    SECOND,
     Arrived,
     GroupOffered,
     Leg,
@@ -60,6 +62,12 @@ from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["LeafSession"]
+
+
+ASTRAY_NS: Final = SECOND
+"""A leaf that was put on its leg, or out, goes on hearing the group until its leg has told it; what
+it hears there may then not be the next. It may take so long to read the leg; after that it is a
+breach."""
 
 
 class LeafSession(Session):
@@ -198,6 +206,11 @@ class LeafSession(Session):
         if stream is None or leg is None or not leg.association.active:
             return
         leg.association.heard_ns = now_ns  # the root lives
+        astray_ns = stream.astray_ns
+        if astray_ns is not None and now_ns - astray_ns >= ASTRAY_NS:
+            wrong = leg.association.breach("messages of the stream that are not those due")
+            self.process(stream.key, wrong)
+            return
         self._stream_moved(stream, leg, wall_ns)
         if (report := stream.receiver.poll_report(now_ns)) is not None:
             leg.association.outbox.push(report)
@@ -214,6 +227,8 @@ class LeafSession(Session):
     def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
         if stream.receiver.ready:
             stream.waiting.extend(stream.receiver.take())
+        if stream.astray_ns is not None:
+            stream.waiting.clear()
         try:
             if stream.waiting:
                 self._take_stream(stream, leg, wall_ns)
@@ -245,6 +260,11 @@ class LeafSession(Session):
                     continue  # the group brings back what this leaf's own leg took up
                 messages = messages_of(frame.flags, payload, self.settings.max_message)
                 gap = self._stream_gap(stream, leg, sender, first)
+                if first != leg.expected.get(sender, first):
+                    self._put_run(stream.key, run, size)
+                    stream.astray_ns = leg.association.heard_ns
+                    waiting.clear()
+                    return
                 self._check_sequence(leg, sender, first, len(messages))
                 if (
                     run is not None
