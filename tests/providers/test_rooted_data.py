@@ -329,7 +329,7 @@ def test_a_leaf_under_drop_misses_messages_and_is_told_the_exact_count(world: Wo
     for number in range(total):
         root.send_many([bytes([number]) * BIG], timeout=0)  # never waits
     dropped = leg.statistics()["messages_dropped"]
-    assert 0 < dropped < total
+    assert 0 < dropped <= total
     got, gaps, due = [], 0, 0
     while due < total:
         batch = leaf.receive_many(timeout=BOUND)
@@ -339,7 +339,7 @@ def test_a_leaf_under_drop_misses_messages_and_is_told_the_exact_count(world: Wo
         due = batch.sequence + len(batch.messages)
     # By the group, the root counts from what the leaf has acknowledged; it may have had more.
     assert gaps == dropped if world.group is None else gaps <= dropped
-    assert len(got) == total - gaps
+    assert len(got) == total - gaps > 0
     assert got == sorted(got)
 
 
@@ -369,7 +369,11 @@ def test_a_nonrooted_session_goes_on_once_a_leaf_has_caught_up(
     at_root = in_thread(lambda: receive(root, 24))
     sending = in_thread(say, talker, [bytes(BIG)] * 24)
     until(lambda: root._driver.paused)
-    until(lambda: f"{late.local_address} is " in caplog.text)
+    # By the group the reports of the talker, behind all it says, can be what is waited for first.
+    named = (
+        [late.local_address] if world.group is None else [late.local_address, talker.local_address]
+    )
+    until(lambda: any(f"{member} is " in caplog.text for member in named))
     assert receive(late, 24) == [bytes(BIG)] * 24
     sending()
     at_root()

@@ -570,8 +570,10 @@ class RootSession(Session):
         limit = self.settings.queue_bytes
         if slow is SlowPolicy.WAIT or waiting + size <= limit or not waiting:
             return
-        # Who only suffers from another gets as much again before it is taken for slow itself.
-        urgent = waiting + size > 2 * limit
+        # Who only suffers from another, or from a window that has yet to grow, may have what the
+        # window leaves of its memory, before it is taken for slow itself.
+        sender = self.carriage.sender
+        urgent = sender.held_bytes + size > limit + sender.window_bytes
         for key in self.carriage.blocking(self._now_ns, urgent=urgent):
             leg = self.legs[key]
             if slow is SlowPolicy.EXPEL:

@@ -204,7 +204,9 @@ class StreamTraffic(StreamSockets):
             self._paused_since = now
         elif (self._full or now - self._paused_since > PAUSE_S) and self._pauses.due():
             heard = [key for key in behind if not self._connections[key].deaf]
-            last = max(heard or behind, key=session.under_way)
+            # One that has room will go on as soon as it is heard; the others are what it waits for.
+            stuck = [key for key in heard if carriage is None or not carriage.sender.awaits(key)]
+            last = max(stuck or heard or behind, key=session.under_way)
             leg = session.legs[last].association
             _log.info(
                 "%s is %d bytes behind: the members wait for it (said every %.0f s at most)",

@@ -85,6 +85,11 @@ class TokenBucket:
             peak_burst=peak_burst,
         )
 
+    @property
+    def rate(self) -> int:
+        """Bytes per second."""
+        return self._rate
+
     def restart(self, other: TokenBucket, now_ns: int) -> None:
         """Take the place of another from now on: what it had spent is not given anew."""
         level, peak_level = other._levels(now_ns)

@@ -290,6 +290,16 @@ class StreamSender:
         """Bytes that wait to be transmitted for the first time."""
         return self._pending_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that wait, and that have left and are kept for repair."""
+        return self._pending_bytes + self._sent_bytes - self._acked
+
+    @property
+    def window_bytes(self) -> int:
+        """Most that is kept for repair."""
+        return self._window
+
     def acknowledged(self, key: int) -> int:
         """The unit that this leaf wants next; KeyError if it is not served."""
         return self._leaves[key].ack

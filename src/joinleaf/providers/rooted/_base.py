@@ -44,6 +44,7 @@ from joinleaf.spi.provider import (
     Reject,
     Roles,
     Settings,
+    SlowPolicy,
 )
 from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
@@ -401,7 +402,7 @@ class EndpointBase(ABC):
         bucket = self._bucket
         if bucket is None:
             return
-        delay = max(0.0, bucket.delay_ns(size, time.monotonic_ns()) / 1e9 - AHEAD_S)
+        delay = max(0.0, bucket.delay_ns(size, time.monotonic_ns()) / 1e9 - self._ahead_s(bucket))
         if deadline is not None and delay > 0 and time.monotonic() + delay > deadline:
             if timeout is not None and timeout <= 0 and self._callback is not None:
                 self._driver.reactor.call_later(delay, self._tell_of_room)
@@ -412,6 +413,13 @@ class EndpointBase(ABC):
             if self._gone():
                 break
         bucket.consume(size, time.monotonic_ns())
+
+    def _ahead_s(self, bucket: TokenBucket) -> float:
+        """How long before its time a batch is taken up: what waits for it must not look like what
+        a slow leaf leaves, of which the policy would rid it."""
+        if self._settings.slow is SlowPolicy.WAIT:
+            return AHEAD_S
+        return min(AHEAD_S, self._settings.queue_bytes / 4 / bucket.rate)
 
     def _send_off(
         self,
