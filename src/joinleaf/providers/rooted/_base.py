@@ -415,8 +415,10 @@ class EndpointBase(ABC):
         bucket.consume(size, time.monotonic_ns())
 
     def _ahead_s(self, bucket: TokenBucket) -> float:
-        """How long before its time a batch is taken up: what waits for it must not look like what
-        a slow leaf leaves, of which the policy would rid it."""
+        """How long before its time a batch is taken up.
+
+        What waits for its time must not look like what a slow leaf leaves, where a policy acts on it.
+        """
         if self._settings.slow is SlowPolicy.WAIT:
             return AHEAD_S
         return min(AHEAD_S, self._settings.queue_bytes / 4 / bucket.rate)
