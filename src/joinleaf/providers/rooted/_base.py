@@ -417,7 +417,7 @@ class EndpointBase(ABC):
     def _ahead_s(self, bucket: TokenBucket) -> float:
         """How long before its time a batch is taken up.
 
-        What waits for its time must not look like what a slow leaf leaves, where a policy acts on it.
+        Where a policy acts on what slow leaves leave, what waits for its time must not seem so.
         """
         if self._settings.slow is SlowPolicy.WAIT:
             return AHEAD_S
