@@ -7,7 +7,7 @@ travel raw, header and payload as separate buffers, so that nothing is copied on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -104,7 +104,8 @@ def pack(
     types = list(map(type, messages))
     # Counting identical types is half the work of making a set of them, and the check as dear as
     # the packing.
-    if types.count(bytes) != len(types) and not set(types) <= _BYTES_LIKE:
+    plain = types.count(bytes) == len(types)
+    if not plain and not set(types) <= _BYTES_LIKE:
         _reject_types(messages)
         messages = [memoryview(message) for message in messages]  # the encoder knows no subclasses
     if messages and _nbytes(messages[0]) >= RAW_FROM:
@@ -118,7 +119,8 @@ def pack(
             write_data_header(buffer, flags, sender, sequence)
             return PackedBatch([buffer], len(buffer), len(messages), borrowed=False)
         guess = len(buffer)
-    return _pack_cut(messages, guess, sender, sequence, flags, max_message, target)
+    size_of = len if plain else _nbytes
+    return _pack_cut(messages, guess, sender, sequence, flags, max_message, target, size_of)
 
 
 def _array(messages: Sequence[Buffer]) -> bytearray:
@@ -199,6 +201,7 @@ def _pack_cut(
     flags: int,
     max_message: int,
     target: int,
+    size_of: Callable[[Buffer], int],
 ) -> PackedBatch:
     """Cut a long batch into frames of about the target; long messages go raw.
 
@@ -210,6 +213,7 @@ def _pack_cut(
         flags: As ``pack``.
         max_message: As ``pack``.
         target: Length that no array exceeds if it can be helped; 0: about FRAME_TARGET.
+        size_of: Bytes of a message; there is no Python for each if it is ``len``.
     """
     buffers: list[Buffer] = []
     total, count, start = 0, len(messages), 0
@@ -217,7 +221,7 @@ def _pack_cut(
     step = max(1, count * room // encoded)
     while start < count:
         part = messages[start : start + step]
-        longest = max(map(_nbytes, part))
+        longest = max(map(size_of, part))
         _check_size(longest, max_message)
         if longest >= RAW_FROM:
             raw = _pack_raw(part, sender, sequence + start, flags, max_message)

@@ -33,7 +33,7 @@ __all__ = ["SEGMENT_MAX", "SEGMENT_MIN", "SEND_BUFFER", "GroupSender"]
 
 _log = logging.getLogger("joinleaf")
 
-SEGMENT_MAX: Final = 60_000
+SEGMENT_MAX: Final = 65_000
 """Longest symbol in bytes: on loopback a unit is one datagram, and a datagram has 65,507."""
 
 SEGMENT_MIN: Final = 1_180
