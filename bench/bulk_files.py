@@ -39,6 +39,7 @@ def send_file(way: Way, job: Job) -> Transfer:
     for number in range(len(job.leaves)):
         (job.folder / str(number)).mkdir()
     folder.mkdir()
+    _touch_memory(job)
     try:
         with Fleet(folder) as fleet, contextlib.closing(Odometer(job.root)) as sent:
             way.receive(job, fleet)
@@ -54,6 +55,21 @@ def send_file(way: Way, job: Job) -> Transfer:
         for number in range(len(job.leaves)):
             shutil.rmtree(job.folder / str(number), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _touch_memory(job: Job) -> None:
+    """Have the machine's memory for all the files in use once.
+
+    A virtual machine gets memory from its host when it is first written to, and that takes five
+    times as long as the writing: every way would be measured by it, and none by itself.
+    """
+    spare, block = job.folder / "spare", bytes(1 << 20)
+    try:
+        with spare.open("wb", buffering=0) as file:
+            for _ in range(job.size * len(job.leaves) >> 20):
+                file.write(block)
+    finally:
+        spare.unlink(missing_ok=True)
 
 
 def _wait_for_listeners(receivers: Sequence[Program], port: int, job: Job) -> None:

@@ -59,6 +59,11 @@ OUTLIER_TIMES: Final = 4
 QUEUE_NS: Final = 2_000_000
 """A shorter wait is no sign of a queue: hosts take that long to get round to a packet."""
 
+LOSSY_QUEUE_NS: Final = 6_000_000
+"""The same where losses are usual, and the queue is all there is to go by: hosts that are busy with
+the repairs take some milliseconds to get round to a packet, and a smaller window helps nobody
+then. At 1 Gbit/s it is what a switch holds, and less than a TCP would fill."""
+
 BURST_SYMBOLS: Final = 16
 """The wait behind so many symbols, two short trains, is of the stream's own making."""
 
@@ -311,7 +316,7 @@ class CongestionWindow:
 
     def _follow_queue(self, acked: int, path: LeafPath, now_ns: int) -> None:
         """Losses are usual, so that they tell nothing: go by the queue."""
-        bearable_ns = self._bearable_ns(path)
+        bearable_ns = max(LOSSY_QUEUE_NS, self._bearable_ns(path))
         if path.queue_ns <= bearable_ns:
             self._window += acked / GROWTH
         elif path.queue_ns > 2 * bearable_ns and now_ns >= self._deaf_until_ns:
