@@ -546,7 +546,7 @@ class StreamTraffic(StreamSockets):
         return self._read(key, straight=False) is not None
 
     def read_straight(self, now_ns: int) -> Batch | bool | None:
-        """Read the one connection once, if there is one and nothing else is due.
+        """Read the one leg that has something, once, if nothing else is due.
 
         Under the lock.
 
@@ -554,15 +554,28 @@ class StreamTraffic(StreamSockets):
             What has come, if that was data for this end and nothing else: it is in no output then.
             True: something else has come, and was taken in. False: nothing has. None: not looked.
         """
+        if self.closed or (self._link is not None and self._link.listens):
+            return None
         connections = self._connections
-        if len(connections) != 1 or self._link is not None:
-            return None
-        if self._sources and now_ns > self._look_round_ns:
-            return None
+        if len(connections) != 1 or (self._sources and now_ns > self._look_round_ns):
+            return self._read_ready_straight()
         ((key, connection),) = connections.items()
         if connection.establishing or connection.deaf:
             return None
         return self._read(key, straight=True) or False
+
+    def _read_ready_straight(self) -> Batch | bool:
+        ready = self._poller.poll(0)
+        if len(ready) == 1:
+            ((fd, what),) = ready
+            key = self._keys.get(fd)
+            if key is not None and what == READ:
+                connection = self._connections[key]
+                if not (connection.establishing or connection.deaf):
+                    self._turn_bytes = 0
+                    return self._read(key, straight=True) or False
+        self._take_turns(ready)
+        return bool(ready)
 
     def _read(self, key: int, *, straight: bool) -> Batch | bool | None:
         connection = self._connections.get(key)
@@ -606,13 +619,16 @@ class StreamTraffic(StreamSockets):
 
     def _turn(self) -> None:
         """Everything that is ready now, once. Under the lock."""
+        self._take_turns(self._poller.poll(0))
+
+    def _take_turns(self, ready: Iterable[tuple[int, int]]) -> None:
         self._turn_bytes = self._turn_handshakes = 0
         self._look_round_ns = time.monotonic_ns() + LOOK_ROUND_NS
-        for fd, what in self._poller.poll(0):
+        for fd, what in ready:
             if (key := self._keys.get(fd)) is not None:
                 self._turn_of(key, self._connections[key], what)
-            elif (ready := self._sources.get(fd)) is not None:
-                ready(what)
+            elif (source := self._sources.get(fd)) is not None:
+                source(what)
 
     def _turn_of(self, key: int, connection: Connection, what: int) -> None:
         if connection.establishing:
