@@ -20,6 +20,7 @@ __all__ = [
     "ASYNCIO",
     "JOINLEAF",
     "JOINLEAF_GROUP",
+    "JOINLEAF_SEALED",
     "PATIENCE_S",
     "Contender",
     "Receiver",
@@ -208,6 +209,14 @@ class JoinleafGroupSender(JoinleafSender):
         wait_for_group(self.root, leaves)
 
 
+class JoinleafSealedSender(JoinleafGroupSender):
+    """The same, encrypted: legs by TLS, the stream under a group key."""
+
+    def __init__(self, size: int, host: str) -> None:
+        self.root = joinleaf.open_root("jls" + self.where(host).removeprefix("jl"))
+        self.address = self.root.join_line
+
+
 class JoinleafReceiver:
     """A leaf; whole batches in one call."""
 
@@ -378,4 +387,7 @@ JOINLEAF: Final = (
     Contender("joinleaf, one by one", JoinleafSingleSender, JoinleafSingleReceiver),
 )
 JOINLEAF_GROUP: Final = Contender("joinleaf, multicast", JoinleafGroupSender, JoinleafReceiver)
+JOINLEAF_SEALED: Final = Contender(
+    "joinleaf, multicast, sealed", JoinleafSealedSender, JoinleafReceiver
+)
 ASYNCIO: Final = Contender("asyncio streams", AsyncioSender, AsyncioReceiver)

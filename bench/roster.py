@@ -10,7 +10,14 @@ from typing import Final
 import joinleaf
 from bench import nats_contenders, zenoh_contenders, zmq_contenders
 from bench.aio_contenders import AIO
-from bench.contenders import ASYNCIO, JOINLEAF, JOINLEAF_GROUP, Contender, JoinleafGroupSender
+from bench.contenders import (
+    ASYNCIO,
+    JOINLEAF,
+    JOINLEAF_GROUP,
+    JOINLEAF_SEALED,
+    Contender,
+    JoinleafGroupSender,
+)
 
 __all__ = ["ALL", "EVERY", "ON_LOOPS", "installed", "why_not"]
 
@@ -23,6 +30,7 @@ ALL: Final[Sequence[Contender]] = (
     zenoh_contenders.ALLOCATED,
     nats_contenders.CONTENDER,
     JOINLEAF_GROUP,
+    JOINLEAF_SEALED,
     *JOINLEAF,
 )
 """Of the questions messages and latency. The first is what the others are compared with."""
@@ -39,7 +47,7 @@ def why_not(contender: Contender) -> str:
         return f"the module {contender.needs} is missing: pip install 'joinleaf[bench]'"
     if contender.needs == "nats" and nats_contenders.server() is None:
         return "nats-server is missing: pip install 'joinleaf[bench]'"
-    if contender is JOINLEAF_GROUP and not _carries_groups():
+    if contender in (JOINLEAF_GROUP, JOINLEAF_SEALED) and not _carries_groups():
         return "this joinleaf has no multicast carrier"
     return ""
 
