@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -19,6 +23,7 @@ GROUP = "239.255.70.9:7409"
 NO_UNIT = (1 << 64) - 1
 JOIN, ACCEPT, DATA, BEAT, LEAVE = 1, 3, 5, 8, 7
 REPORT, START, STOP, UNIT_REPAIR = 13, 14, 15, 18
+CHALLENGE, PROOF = 20, 21
 WAIT_S = 20.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket options of Linux")
@@ -31,6 +36,8 @@ class Leaf:
         where = root.address.address
         self.tcp = socket.create_connection((where.host, where.port), timeout=WAIT_S)
         self.inbox = bytearray()
+        if key := root.join_line.partition("#")[2]:
+            self.prove(base64.urlsafe_b64decode(key))
         request = {
             "versions": [1, 1],
             "incarnation": b"i" * 16,
@@ -40,9 +47,13 @@ class Leaf:
         }
         self.say(JOIN, msgspec.msgpack.encode(request))
         kind, body = next(self.frames())
+        if key:
+            assert (kind, body) == (PROOF, self.expected)
+            kind, body = next(self.frames())
         assert kind == ACCEPT
         self.facts: dict[str, Any] = msgspec.msgpack.decode(body)["facts"]
         self.group: dict[str, Any] = self.facts["group"]
+        assert len(self.group.get("key", b"")) == (44 if key else 0)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.udp.bind((self.group["host"], self.group["port"]))
@@ -52,6 +63,28 @@ class Leaf:
             socket.IPPROTO_IP, source_membership, b"".join(map(socket.inet_aton, addresses))
         )
         self.stops = 0
+
+    def prove(self, key: bytes) -> None:
+        """Encrypt, and show that the session key is known."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # the fingerprint decides
+        encrypted = context.wrap_socket(self.tcp)
+        self.tcp = encrypted
+        digest = hashlib.sha256(encrypted.getpeercert(binary_form=True) or b"").digest()
+        version, fingerprint, secret, check = key[0], key[1:17], key[17:33], key[33:]
+        sum_of = hashlib.sha256(b"joinleaf session key checksum" + key[:33]).digest()
+        assert (version, fingerprint, check) == (1, digest[:16], sum_of[:3])
+        kind, body = next(self.frames())
+        assert (kind, len(body), body[0]) == (CHALLENGE, 33, 1)
+        nonce = b"n" * 32
+
+        def code(role: bytes) -> bytes:
+            label = b"joinleaf session key 1: " + role + b"\0"
+            return hmac.digest(secret, label + digest + body[1:] + nonce, "sha256")
+
+        self.say(PROOF, nonce + code(b"asker"))
+        self.expected = code(b"answerer")
 
     def say(self, kind: int, body: bytes) -> None:
         self.tcp.sendall(struct.pack(">IBBH", len(body), kind, 0, 0x4A4C) + body)
@@ -204,3 +237,14 @@ def test_a_leaf_made_by_the_page_that_acknowledges_nothing_goes_back_to_its_leg(
     assert kind == START
     assert root.leaves[0].carrier == "group"
     leaf.leave()
+
+
+def test_a_leaf_made_by_the_page_proves_the_session_key() -> None:
+    with joinleaf.open_root(f"jls://127.0.0.1:0?data={GROUP}", linger=0.5) as root:
+        leaf = Leaf(root)
+        try:
+            assert root.wait_for_leaves(1, timeout=WAIT_S)
+            assert root.leaves[0].identity == "session key"
+            leaf.leave()
+        finally:
+            leaf.close()
