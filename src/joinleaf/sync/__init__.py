@@ -70,16 +70,20 @@ def join(
     """Join a session.
 
     Args:
-        address: ``udp://group:port``, ``ssm://source@group:port`` (both with ``#key`` sealed),
-            ``jl://host:port``, ``jls://host:port/#key``, ``mem://name``, or what a plug-in serves.
+        address: ``jl://host:port``; ``jls://host:port/#key``, the root's join line;
+            ``udp://group:port`` and ``ssm://source@group:port``, with ``#key`` sealed (and
+            ``?fresh=seconds`` before it, if clocks differ by more than a minute); ``mem://name``;
+            or what a plug-in serves. With ``?data=leg`` a leaf takes everything over its own
+            connection, though the root has a multicast stream.
         data: Connect data for the root, at most 64 KiB; not on plain multicast.
         qos: Flow specifications; one FlowSpec stands for every direction the role has.
         role: ``"sender"`` does not receive session data, ``"receiver"`` does not send.
         timeout: Seconds to wait for the answer; None for ever.
-        interface: Name, index or address of the interface, for multicast; None: chosen, and
-            logged with the reason.
-        hops: TTL or hop limit of what is sent by multicast, 0 to 255; 1 stays on the segment.
-        loopback: Whether to hear senders on this host, oneself included (multicast).
+        interface: Name, index or address of the interface, for multicast, a root's stream
+            included; None: chosen, and logged with the reason.
+        hops: TTL or hop limit of what ``udp://`` and ``ssm://`` send, 0 to 255; 1 stays on the
+            segment.
+        loopback: Whether to hear senders on this host, oneself included (``udp://``, ``ssm://``).
         local: ``host:port`` to bind instead of what the system chooses.
         name: What to call oneself towards the root; None: host name and process.
         dead_after: Seconds of silence after which the root is dead; at least 0.2.
@@ -161,22 +165,25 @@ def open_root(
 
     Args:
         address: ``jl://host:port``, encrypted ``jls://host:port``, or ``mem://name``;
-            ``jl://0.0.0.0:port`` serves every IPv4
-            interface, ``jl://:port`` every interface, port 0 a free one (see ``Root.address``).
-            With ``?plane=nonrooted`` every member hears every other.
+            ``jl://0.0.0.0:port`` serves every IPv4 interface, ``jl://:port`` every interface,
+            port 0 a free one (see ``Root.address``). With ``?data=group:port`` what is for all
+            leaves goes once, by one reliable multicast stream, from the interface of that host
+            address; who does not hear it is served by its connection. With ``?plane=nonrooted``
+            every member hears every other. Both: ``?plane=nonrooted&data=group:port``.
         admit: Decides about each join request; called on a thread of its own, one request at a
             time. Return ``request.accept(...)``, ``request.reject(...)`` or ``request.defer()``.
         open: True admits everybody, False nobody; None: everybody where the root listens on
             loopback only, else whoever has shown the key or a certificate of ``jls://``.
-        qos: The session's flow specifications; sending is shaped to them.
+        qos: The session's flow specifications; sending is shaped to them. ``set_qos`` changes
+            them later.
         capacity: Bytes per second that GUARANTEED and CONTROLLEDLOAD flows may add up to.
         slow: What happens to a leaf that does not keep up. ``"wait"``: sending waits for it,
             nothing is lost. ``"drop"``: it misses messages and is told how many. ``"expel"``.
         role: ``"sender"``: leaves cannot send to the root.
         queue_bytes: Most bytes kept for one leaf before the policy acts; at least 65536.
         backlog: Most join requests waiting for an answer.
-        max_leaves: Most leaves at a time, of ``jl://`` sessions; who comes then is refused with
-            that. None: no such bound.
+        max_leaves: Most leaves at a time, of ``jl://`` and ``jls://`` sessions; who comes then is
+            refused with that. None: no such bound.
         dead_after: Seconds of silence after which a leaf is dead; at least 0.2.
         join_timeout: Seconds a connection has to say what it wants.
         linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
@@ -191,7 +198,8 @@ def open_root(
 
     Raises:
         ValueError: The address or an argument is wrong, or that carrier has no root.
-        SessionOSError: The address cannot be bound; ``errno`` says why.
+        SessionOSError: The address cannot be bound, the group of ``?data=`` not be sent to, or
+            the certificate not be read; ``errno`` says why.
         ProviderNotFoundError: Nobody serves that scheme.
     """
     where = SessionAddress.parse(address)
