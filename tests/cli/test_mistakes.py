@@ -22,6 +22,7 @@ def test_each_mistake_is_one_line_with_its_exit_code(
         cases: list[tuple[int, str, tuple[object, ...]]] = [
             (1, "No such file", ("send", tmp_path / "missing")),
             (1, "in use", ("send", image, "-a", taken.address)),
+            (1, "join it as jl://", ("receive", f"jls{str(taken.address).removeprefix('jl')}")),
             (1, "not known", ("receive", "jl://no-such-host.invalid:7400")),
             (2, "no interface has the name", ("send", image, "--interface", "nope0")),
             (2, "no interface has the name", ("leaf", "udp://239.255.1.1:5", "--interface", "no")),

@@ -173,6 +173,7 @@ class _Receiving:
     max_bytes: int | None
     timeout: float | None
     begun: float = field(default_factory=time.monotonic)
+    joined: bool = False  # whether there was a root in this run
     offered: bool = False  # whether anything was offered in this run
     lost_at: float | None = None  # since when the root has been missing, in the middle
     said: str = ""
@@ -189,6 +190,7 @@ class _Receiving:
     def _until_received(self, destination: str | IO[bytes]) -> ReceiveResult:
         while True:
             with self._join() as leaf, ReceiveView(self.talk) as view:
+                self.joined = True
                 self.talk.event("joined", address=str(self.where), local=str(leaf.local_address))
                 self._say(f"joined {self.where}; waiting for it to begin")
                 try:
@@ -255,9 +257,24 @@ class _Receiving:
                 SessionBrokenError,  # a root that just ends resets who connects
                 SessionOSError,
             ) as error:
-                if not _may_come(error):
+                if not self._may_come(error):
                     raise
                 self._wait_for_root(error)
+
+    def _may_come(self, error: Exception) -> bool:
+        """Whether waiting may help: nobody listens there yet, or the way is down for the moment."""
+        match error:
+            case JoinTimeoutError():
+                return True
+            case JoinRefusedError():
+                return not was_refused(error)
+            case SessionBrokenError():
+                # Broken off in the middle of a handshake: by a root that restarts if there was one
+                # to join before, else by something that is none.
+                return error.code in _NOT_YET and (self.joined or error.code == WSAECONNRESET)
+            case SessionOSError():
+                return error.code in _NOT_YET
+        return False
 
     def _one_try(self) -> float:
         left = self._left()
@@ -340,12 +357,3 @@ class _Receiving:
         if any("exists" in one for one in (reason, *(f.reason for f in result.failures))):
             hint = "; --overwrite replaces what is there, --to or --name keeps both"
         return f"{units.clean(result.name) or 'it'} did not arrive whole: {reason}{hint}"
-
-
-def _may_come(error: Exception) -> bool:
-    """Whether waiting may help: nobody listens there yet, or the way is down for the moment."""
-    if isinstance(error, JoinTimeoutError):
-        return True
-    if isinstance(error, JoinRefusedError):
-        return not was_refused(error)
-    return isinstance(error, SessionBrokenError | SessionOSError) and error.code in _NOT_YET
