@@ -15,6 +15,7 @@ import pytest
 
 import joinleaf
 from joinleaf import FlowSpec, LeafJoined, LeafLeft, LeafRefused, MessagesLost, SessionEnded
+from joinleaf.drivers.interfaces import list_interfaces
 from joinleaf.spi import constants as c
 
 BOUND = 10.0
@@ -481,3 +482,17 @@ def test_leaving_the_block_is_a_clean_leave_also_after_an_error() -> None:
         until(lambda: any(isinstance(e, LeafLeft) for e in list(root._events)))
         left = [e for e in root.events(timeout=0) if isinstance(e, LeafLeft)]
         assert [event.reason for event in left] == ["closed"]
+
+
+def test_a_roots_stream_goes_as_far_and_by_which_interface_it_is_told() -> None:
+    loopback = next(one.name for one in list_interfaces() if one.loopback)
+    where = "jl://127.0.0.1:0?data=239.255.83.40:48340"
+    with joinleaf.open_root(where, hops=3, interface=loopback) as root:
+        link: Any = root._endpoint
+        port = link._driver._link._port
+        assert port._sock.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
+        assert port.interface.name == loopback
+    with pytest.raises(joinleaf.SessionOSError, match="no interface has the name"):
+        joinleaf.open_root(where, interface="nope0")
+    with pytest.raises(ValueError, match="hops"):
+        joinleaf.open_root(where, hops=256)

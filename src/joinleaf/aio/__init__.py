@@ -209,6 +209,8 @@ def open_root(
     join_timeout: float = 10.0,
     linger: float = 5.0,
     max_message: int = 64 << 20,
+    interface: str | int | None = None,
+    hops: int = 1,
     name: str | None = None,
     cert: PathName | None = None,
     key: PathName | None = None,
@@ -243,6 +245,9 @@ def open_root(
         join_timeout: Seconds a connection has to say what it wants.
         linger: Longest wait of ``close`` for leaves to take what was sent, in seconds.
         max_message: Longest message in bytes.
+        interface: Name, index or address of the interface that the stream of ``?data=`` leaves
+            by; None: that of the host address, or chosen, which the log tells.
+        hops: TTL or hop limit of that stream, 0 to 255; 1 stays on the segment.
         name: What to call oneself.
         cert: File (PEM) with the certificate to show, for ``jls://``; None: one made for this
             session, and a key that joiners must have (see ``Root.join_line``).
@@ -268,6 +273,8 @@ def open_root(
         join_timeout=join_timeout,
         linger=linger,
         max_message=max_message,
+        interface=interface,
+        hops=hops,
         capacity=capacity,
         name=own_name(name),
         trust=trust_of(cert, key, ca, ssl_context),

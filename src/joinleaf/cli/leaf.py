@@ -37,16 +37,7 @@ def leaf(
         typer.Option("--data", envvar="JOINLEAF_DATA", help="What to tell the root on joining."),
     ] = "",
     name: options.OwnName = None,
-    ttl: Annotated[
-        int,
-        typer.Option(
-            "--ttl",
-            envvar="JOINLEAF_TTL",
-            min=0,
-            max=255,
-            help="How many routers multicast may pass; 1 stays on the segment.",
-        ),
-    ] = 1,
+    ttl: options.Ttl = 1,
     no_loopback: Annotated[
         bool,
         typer.Option(

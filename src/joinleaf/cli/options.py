@@ -30,6 +30,7 @@ __all__ = [
     "RootCarrier",
     "SendCarrier",
     "Slow",
+    "Ttl",
     "Verbose",
     "bytes_per_s",
 ]
@@ -179,6 +180,16 @@ LeafCarrier = Annotated[
         metavar="leg",
         help="leg: take nothing from a multicast group, all by the own connection. Default: the "
         "group, if the root has one and it is heard here.",
+    ),
+]
+Ttl = Annotated[
+    int,
+    typer.Option(
+        "--ttl",
+        envvar="JOINLEAF_TTL",
+        min=0,
+        max=255,
+        help="How many routers multicast may pass; 1 stays on the segment.",
     ),
 ]
 Rate = Annotated[

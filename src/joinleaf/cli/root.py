@@ -69,6 +69,7 @@ def root(
         ),
     ] = None,
     group: options.RootCarrier = None,
+    ttl: options.Ttl = 1,
     rate: options.Rate = None,
     role: options.RoleOption = options.Role.BOTH,
     data: Annotated[
@@ -102,6 +103,7 @@ def root(
         limit = options.bytes_per_s(rate)
         open_it = partial(
             open_root,
+            hops=ttl,
             admit=_welcome(data.encode()) if data else None,  # served() has seen to who may come
             open=open_ or None,
             qos=None if limit is None else FlowSpec(token_rate=limit),

@@ -67,6 +67,7 @@ def send(
         ),
     ] = False,
     data: options.SendCarrier = None,
+    ttl: options.Ttl = 1,
     rate: options.Rate = None,
     digest: options.DigestOption = options.Digest.GMAC,
     name: Annotated[
@@ -121,7 +122,15 @@ def send(
             root, why_not = carriage.open_by(
                 data,
                 where,
-                partial(open_root, open=open_ or None, linger=2.0, cert=cert, key=key, ca=ca),
+                partial(
+                    open_root,
+                    open=open_ or None,
+                    linger=2.0,
+                    hops=ttl,
+                    cert=cert,
+                    key=key,
+                    ca=ca,
+                ),
                 worth=carriage.worth_a_group(where, None if start_now else leaves),
             )
             with root:
