@@ -493,6 +493,11 @@ class RootSession(Session):
             if (leg := self.legs.get(key)) is not None and leg.association.outbox.size > limit
         ]
 
+    def _hears_me(self, leg: Leg) -> bool:
+        """Whether the root's own messages are for this leaf: not where a leaf is the d_root."""
+        member = leg.member
+        return member is not None and hears(member, self.myself, rooted=self.rooted)
+
     def _heard_alone(self, leg: Leg) -> int:
         member = leg.member
         if member is None or not (self.rooted and self.myself.d_root):
@@ -601,7 +606,9 @@ class RootSession(Session):
         leg, carriage = self.legs.get(key), self.carriage
         if leg is None:
             return 0
-        return leg.dropped + (carriage.skipping(key, self.sequence) if carriage else 0)
+        if carriage is None or not self._hears_me(leg):
+            return leg.dropped
+        return leg.dropped + carriage.skipping(key, self.sequence)
 
     def put_on_leg(self, key: int, frame: bytes) -> None:
         """Queue a frame of the stream on one leg; after a SKIP, where the root's messages stand."""
@@ -613,8 +620,9 @@ class RootSession(Session):
             unit = decode_unit(memoryview(frame)[HEADER.size :])
             number = self.carriage.stands_at(unit, self.sequence)
             count = self.carriage.skipped(key, number)
-            leg.dropped += count
-            self.count("messages_dropped", count)
+            if self._hears_me(leg):
+                leg.dropped += count
+                self.count("messages_dropped", count)
             self._tell_stands(leg, number)
             self._named_on_group.clear()  # it may have missed who they are
         self.dirty[key] = None
@@ -627,9 +635,10 @@ class RootSession(Session):
             number: Where the root's stand.
         """
         outbox, listener = leg.association.outbox, leg.member
-        outbox.push(_stand_frame(ROOT_ID, number))
         if listener is None:
             return
+        if self._hears_me(leg):
+            outbox.push(_stand_frame(ROOT_ID, number))
         for origin in self.legs.values():
             sender = origin.member
             if sender is None or not hears(listener, sender, rooted=self.rooted):

@@ -255,6 +255,10 @@ class Ledger:
         self.require(record.lossy, "a gap where nothing may be lost")
         first = batch.sequence - batch.gap
         sender = self._missed_one(record, listener, batch.sender, first)
+        self.require(
+            self.hears(record, listener, sender),
+            f"leaf {listener.leaf} missed leaf {sender.leaf}, whom it must not hear",
+        )
         self._hold(record, listener, sender, first, batch.gap)
         self._count("missed", batch.gap)
 
