@@ -99,8 +99,6 @@ class RootCarriage:
         facts: What joiners are told; a new key replaces it.
         sender: The stream.
         events: Leaves that fell back, oldest first; the owner takes them.
-        unaware: Legs whose leaves may not have read STOP yet, and go on with what the group brings.
-            While there are such, nothing that all are to hear may be missing there.
     """
 
     def __init__(
@@ -120,7 +118,6 @@ class RootCarriage:
         self.events: list[FellBack] = []
         self._told: dict[int, _Listener] = {}
         self._on_group: dict[int, None] = {}
-        self.unaware: dict[int, None] = {}
         self._skipped_from: dict[int, int] = {}
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._next_probe_ns: int | None = None
@@ -169,7 +166,6 @@ class RootCarriage:
     def left(self, key: int) -> None:
         """It is no member any more, and must not read on."""
         self._told.pop(key, None)
-        self.unaware.pop(key, None)
         if key in self._knowing:
             del self._knowing[key]
             self._somebody_left = True
@@ -225,7 +221,6 @@ class RootCarriage:
             # A word from before the last STOP. Until that has come the leaf goes on acknowledging
             # what the group brings, and a START would take it back before that.
             return None
-        self.unaware.pop(key, None)
         if not may_hear or not report.heard:
             return None
         listener.on_group, listener.until_ns = True, None
@@ -241,7 +236,6 @@ class RootCarriage:
         self._changes += 1
         stops = self._told[key].stops + 1
         self._told[key] = _Listener(on_group=False, until_ns=None, stops=stops)
-        self.unaware[key] = None
         if self._next_probe_ns is None:
             self._next_probe_ns = now_ns + RETRY_NS
         return self.sender.demote(key)

@@ -15,7 +15,7 @@ from joinleaf.core.association import (
     QosAgreed,
 )
 from joinleaf.core.data_plane import Member, hears
-from joinleaf.core.leaf_carriage import gate_frames, place_frame
+from joinleaf.core.leaf_carriage import GATE_ENTRIES, NO_MORE, gate_frames, place_frame
 from joinleaf.core.leg import LegState
 from joinleaf.core.qos.admission import Admission
 from joinleaf.core.qos.shaper import narrower
@@ -111,7 +111,8 @@ class RootSession(Session):
         self._bytes_by_former_legs = 0
         self._beside_group: dict[int, tuple[tuple[int, ...], int, tuple[int, ...]]] = {}
         self._at_hand: tuple[int, int] | None = None  # whose message has come, and is to go on
-        self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
+        # By leaf id: messages it must have got over its leg before what is sent to the group next.
+        self._gates: dict[int, int] = {}
 
     @property
     def members(self) -> list[int]:
@@ -386,7 +387,10 @@ class RootSession(Session):
         self.admission.release(("up", key))
         self.admission.release(("down", key))
         if self.carriage is not None:
+            served = key in self.carriage.on_group
             self.carriage.left(key)
+            if served:
+                self._end_of_stream(leg)
         if leg.member is not None:
             if self.carriage is not None and leg.qos is not None:
                 self._shape_group()
@@ -434,8 +438,6 @@ class RootSession(Session):
             return keys, False
         on_group = carriage.on_group
         if not on_group:
-            if carriage.unaware:
-                carriage.sender.leave_hole()
             return keys, False
         # For each sender once, and not for each of its messages: ten thousand keys take a while.
         known = self._beside_group.get(sender.key)
@@ -443,15 +445,25 @@ class RootSession(Session):
             beside = tuple(key for key in keys if key not in on_group)
             known = self._beside_group[sender.key] = (keys, carriage.changes, beside)
         legs = known[2]
-        return legs, len(legs) < len(keys) or bool(carriage.unaware)
+        return legs, len(legs) < len(keys)
 
     def demote(self, key: int, now_ns: int) -> None:
         """Serve a leaf by its leg from here on, beginning with what the group owes it."""
         leg = self.legs.get(key)
         if self.carriage is None or leg is None:
             return
-        for frame in self.carriage.demote(key, now_ns):
+        frames = self.carriage.demote(key, now_ns)
+        for frame in frames:
             self.put_on_leg(key, frame)
+        if frames:
+            self._end_of_stream(leg)
+
+    def _end_of_stream(self, leg: Leg) -> None:
+        """What the group carries from here on is not for this leaf, which may hear it yet."""
+        assert leg.member is not None
+        self._gates[leg.member.key] = NO_MORE
+        if len(self._gates) >= GATE_ENTRIES:
+            self._give_gates()
 
     @property
     def queued_bytes(self) -> int:
@@ -555,10 +567,18 @@ class RootSession(Session):
         """Put frames into the stream; ``first`` is the number of the root's message there."""
         assert self.carriage is not None
         if self._gates:
-            for gate in gate_frames(self._gates):
-                self.carriage.begin([gate], None)
-            self._gates.clear()
+            self._give_gates()
         self.carriage.begin(buffers, first)
+
+    def _give_gates(self) -> None:
+        carriage = self.carriage
+        assert carriage is not None
+        if carriage.on_group:
+            for gate in gate_frames(self._gates):
+                carriage.begin([gate], None)
+        else:
+            carriage.sender.leave_hole()  # nobody gets beyond that either
+        self._gates.clear()
 
     def _place(self, key: int, count: int) -> None:
         """Keep messages for one leaf where they stand in the order of the root's messages."""
@@ -780,6 +800,8 @@ class RootSession(Session):
         while (frame := self.carriage.sender.poll_leg()) is not None:
             self.put_on_leg(*frame)
         if start is not None:
+            assert leg.member is not None
+            self._gates.pop(leg.member.key, None)
             if leg.qos is not None:
                 self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.
