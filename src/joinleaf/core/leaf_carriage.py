@@ -94,6 +94,8 @@ class LeafCarriage:
         waiting: Units not looked at yet, oldest first.
         aside: Messages for this leaf only, and before which unit they stand.
         ended: Whether the stream has said that it goes on without this leaf; the leg will, too.
+            What comes until then is left where it is, so that the window closes: should a member
+            have made that up, the root notices who takes nothing more.
     """
 
     __slots__ = (
@@ -142,6 +144,8 @@ class LeafCarriage:
     def stop(self, unit: int) -> None:
         """STOP: from ``unit`` on the leg does; what the group has brought since was a GATE."""
         self.receiver.stop(unit)
+        if self.ended:
+            self.receiver.take()
         self.receiver.probe_heard = False  # and may be heard again
         self.started = False
         self.ended = False

@@ -213,10 +213,8 @@ class LeafSession(Session):
         return stream.receiver.next_deadline_ns()
 
     def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
-        if stream.receiver.ready:
+        if stream.receiver.ready and not stream.ended:
             stream.waiting.extend(stream.receiver.take())
-        if stream.ended:
-            stream.waiting.clear()
         try:
             if stream.waiting:
                 self._take_stream(stream, leg, wall_ns)

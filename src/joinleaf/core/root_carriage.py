@@ -10,7 +10,7 @@ else. So no message depends on the group, in no order, and nobody has to help.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -61,6 +61,7 @@ class Cause(StrEnum):
     UNHEARD = "does not hear"
     DIED = "hears no more of"
     FULL = "takes nothing more from"
+    UNREAD = "is not read at present, nor its reports on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,12 +371,21 @@ class RootCarriage:
         times = (self._next_probe_ns, self.sender.next_deadline_ns() if self._on_group else None)
         return min((time for time in times if time is not None), default=None)
 
-    def tick(self, now_ns: int) -> list[int]:
-        """Run the clocks; keys of leaves that make no progress and are to be demoted."""
+    def tick(self, now_ns: int, is_read: Callable[[int], bool] = lambda _: True) -> list[int]:
+        """Run the clocks; keys of leaves that make no progress and are to be demoted.
+
+        Args:
+            now_ns: The time.
+            is_read: Whether a leg is read at the moment. While the application takes nothing, or a
+                leaf sends faster than it can be passed on, its reports stand behind its messages.
+                The stream would wait for them, and they for the stream: so its leg serves it,
+                whose own acknowledgements stand behind nothing.
+        """
         if not self._on_group or now_ns < self._look_ns:
             return []
         self._look_ns = now_ns + LOOK_EVERY_NS
         stalled = self.sender.stalled(now_ns)
         for key, has_room in stalled.items():
-            self.events.append(FellBack(key, Cause.DIED if has_room else Cause.FULL))
+            heard = Cause.DIED if has_room else Cause.FULL
+            self.events.append(FellBack(key, heard if is_read(key) else Cause.UNREAD))
         return list(stalled)

@@ -458,6 +458,15 @@ class RootSession(Session):
         if frames:
             self._end_of_stream(leg)
 
+    def tick_group(self, now_ns: int) -> None:
+        """Run the clocks of the stream: who gets on there no more is served by its leg."""
+        if self.carriage is not None:
+            for key in self.carriage.tick(now_ns, self._is_read):
+                self.demote(key, now_ns)
+
+    def _is_read(self, key: int) -> bool:
+        return self.legs[key].association.reading_ns is not None
+
     def _end_of_stream(self, leg: Leg) -> None:
         """What the group carries from here on is not for this leaf, which may hear it yet."""
         assert leg.member is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from joinleaf.core.leaf_carriage import GATE_ENTRIES
 from joinleaf.core.leaf_session import LeafSession
 from joinleaf.core.reliability.receiver import StreamReceiver
-from joinleaf.core.reliability.sender import StreamSender
-from joinleaf.core.root_carriage import RootCarriage
+from joinleaf.core.reliability.sender import STALL_NS, StreamSender
+from joinleaf.core.root_carriage import Cause, FellBack, RootCarriage
 from joinleaf.core.session import Arrived, LegEnded, Output
 from joinleaf.core.wire.control import GroupFacts
 from joinleaf.core.wire.units import Layout
@@ -165,3 +167,16 @@ def test_who_has_left_is_remembered_only_in_bounded_numbers() -> None:
     hub.say(apart, b"to the root alone")
     assert hub.leaves[lost].stream is not None
     assert told(hub.leaves[lost]) == told(hub.leaves[other]) == []
+
+
+@pytest.mark.parametrize(("read", "cause"), [(True, Cause.DIED), (False, Cause.UNREAD)])
+def test_one_whose_leg_is_not_read_is_not_said_to_have_lost_the_group(
+    read: bool, cause: Cause
+) -> None:
+    hub, lost, other, apart = three()
+    hub.say(apart, b"reported by one of two")
+    hub.root.legs[lost].association.reading_ns = 0 if read else None
+    hub.now_ns += STALL_NS + SECOND
+    hub.root.tick_group(hub.now_ns)
+    assert hub.carriage.events == [FellBack(lost, cause)]
+    assert list(hub.carriage.on_group) == [other]
