@@ -68,6 +68,8 @@ def test_a_tick_for_one_leg_does_not_stop_the_clocks_of_the_others(seed: int) ->
         2056,  # a leg missed, by the policy, what the group had brought before STOP was read
         3029,  # a unit that only leaves had wanted who were gone was waited for until the end
         3090,  # a damaged unit was put on a leg again for each report, megabytes before it moved
+        20024,  # SKIP told of the root's messages whom another's only are for; those it then missed
+        20101,  # who was out went on hearing the group beyond what the legs alone had carried
         32,  # where a skipped leaf begins was guessed too low, and the stream stood still for ever
     ],
 )

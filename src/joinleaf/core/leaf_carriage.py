@@ -3,6 +3,11 @@
 What is for some leaves only goes over their legs, and must not overtake the stream nor be overtaken
 by it. So the root says on the leg before which unit it stands, and in the stream, in a unit of its
 own, how many such messages each leaf must have by then (GATE, both ways).
+
+A leaf that the group serves no longer, because it is served by its leg or out, goes on hearing it
+until it has read so on its leg. What the legs alone carry meanwhile is not in the stream, and it
+must not take what is later for what is next. So a GATE in the stream that demands NO_MORE of it
+stands before everything that is not for it: there it waits for what its leg has to say.
 """
 
 from __future__ import annotations
@@ -21,13 +26,16 @@ from joinleaf.core.wire.unit_frames import UnitFrame, UnitReader
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import Batch
 
-__all__ = ["LeafCarriage", "direct_count", "gate_frames", "place_frame", "place_of"]
+__all__ = ["NO_MORE", "LeafCarriage", "direct_count", "gate_frames", "place_frame", "place_of"]
 
 _GATE: Final = struct.Struct(">IQ")
 _UNIT: Final = struct.Struct(">Q")
 
 GATE_ENTRIES: Final = 4096
 """Leaves named in one GATE; fits a unit."""
+
+NO_MORE: Final = (1 << 64) - 1
+"""As many messages as no leaf gets: the group serves it no longer."""
 
 
 def gate_frames(counts: Mapping[int, int]) -> Iterator[bytes]:
@@ -85,14 +93,14 @@ class LeafCarriage:
         place: Before which unit the next message for this leaf only stands.
         waiting: Units not looked at yet, oldest first.
         aside: Messages for this leaf only, and before which unit they stand.
-        astray_ns: Since when the stream has brought what is not due: it must have gone on without
-            this leaf, and the leg will say so. None: it has not.
-        repeats: Whether the leg may bring again what the group has brought.
+        ended: Whether the stream has said that it goes on without this leaf; the leg will, too.
+            What comes until then is left where it is, so that the window closes: should a member
+            have made that up, the root notices who takes nothing more.
     """
 
     __slots__ = (
-        "_keys", "_max_body", "_skips", "_synced", "aside", "astray_ns", "key", "landings",
-        "place", "position", "reader", "receiver", "repeats", "started", "waiting",
+        "_keys", "_max_body", "_skips", "_synced", "aside", "ended", "key", "landings", "place",
+        "position", "reader", "receiver", "started", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -109,8 +117,7 @@ class LeafCarriage:
         self.landings = Landings()
         self.waiting: deque[bytes | Landing] = deque()
         self.aside: deque[tuple[int, Batch, int]] = deque()
-        self.astray_ns: int | None = None
-        self.repeats = False
+        self.ended = False
         self._keys = keys
         self._max_body = max_body
         self._skips = 0
@@ -135,11 +142,13 @@ class LeafCarriage:
         self.position = unit
 
     def stop(self, unit: int) -> None:
-        """STOP: from ``unit`` on the leg does; the group has perhaps brought some of it already."""
-        self.repeats |= self.receiver.stop(unit)
+        """STOP: from ``unit`` on the leg does; what the group has brought since was a GATE."""
+        self.receiver.stop(unit)
+        if self.ended:
+            self.receiver.take()
         self.receiver.probe_heard = False  # and may be heard again
         self.started = False
-        self.astray_ns = None
+        self.ended = False
         self._forget_cut_frame()
 
     def skip(self, unit: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from joinleaf.core.association import (
     Data,
@@ -14,12 +13,11 @@ from joinleaf.core.association import (
 )
 from joinleaf.core.data_plane import Member
 from joinleaf.core.keys.group import LeafKeys
-from joinleaf.core.leaf_carriage import LeafCarriage, direct_count, place_of
+from joinleaf.core.leaf_carriage import NO_MORE, LeafCarriage, direct_count, place_of
 from joinleaf.core.leg import LegState
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.session import (
     ROOT_ID,
-    SECOND,
     Arrived,
     GroupOffered,
     Leg,
@@ -62,12 +60,6 @@ from joinleaf.spi.qos import FlowSpec, Qos
 from joinleaf.values import Address
 
 __all__ = ["LeafSession"]
-
-
-ASTRAY_NS: Final = SECOND
-"""A leaf that was put on its leg, or out, goes on hearing the group until its leg has told it; what
-it hears there may then not be the next. It may take so long to read the leg; after that it is a
-breach."""
 
 
 class LeafSession(Session):
@@ -205,12 +197,8 @@ class LeafSession(Session):
         leg = self.legs.get(stream.key) if stream is not None else None
         if stream is None or leg is None or not leg.association.active:
             return
-        leg.association.heard_ns = now_ns  # the root lives
-        astray_ns = stream.astray_ns
-        if astray_ns is not None and now_ns - astray_ns >= ASTRAY_NS:
-            wrong = leg.association.breach("messages of the stream that are not those due")
-            self.process(stream.key, wrong)
-            return
+        if not stream.ended:
+            leg.association.heard_ns = now_ns  # the root lives
         self._stream_moved(stream, leg, wall_ns)
         if (report := stream.receiver.poll_report(now_ns)) is not None:
             leg.association.outbox.push(report)
@@ -225,10 +213,8 @@ class LeafSession(Session):
         return stream.receiver.next_deadline_ns()
 
     def _stream_moved(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
-        if stream.receiver.ready:
+        if stream.receiver.ready and not stream.ended:
             stream.waiting.extend(stream.receiver.take())
-        if stream.astray_ns is not None:
-            stream.waiting.clear()
         try:
             if stream.waiting:
                 self._take_stream(stream, leg, wall_ns)
@@ -249,7 +235,7 @@ class LeafSession(Session):
                 self._take_aside(stream)
             for frame in stream.frames_of(waiting[0]):
                 if frame.kind != DATA:
-                    if self._is_gate_closed(frame):
+                    if self._is_gate_closed(stream, frame):
                         self._put_run(stream.key, run, size)
                         return  # until what is for this leaf only has come over its leg
                     continue
@@ -260,11 +246,6 @@ class LeafSession(Session):
                     continue  # the group brings back what this leaf's own leg took up
                 messages = messages_of(frame.flags, payload, self.settings.max_message)
                 gap = self._stream_gap(stream, leg, sender, first)
-                if first != leg.expected.get(sender, first):
-                    self._put_run(stream.key, run, size)
-                    stream.astray_ns = leg.association.heard_ns
-                    waiting.clear()
-                    return
                 self._check_sequence(leg, sender, first, len(messages))
                 if (
                     run is not None
@@ -289,10 +270,14 @@ class LeafSession(Session):
             _, batch, size = aside.popleft()
             self.out.append(Arrived(stream.key, batch, size))
 
-    def _is_gate_closed(self, frame: UnitFrame) -> bool:
+    def _is_gate_closed(self, stream: LeafCarriage, frame: UnitFrame) -> bool:
         """Take in a control frame of the stream; True: this leaf may not go on yet."""
         if frame.kind == Kind.GATE:
-            return direct_count(frame.payload, self.myself.key) > self._directs
+            demanded = direct_count(frame.payload, self.myself.key)
+            if demanded == NO_MORE:
+                stream.ended = True
+                stream.waiting.clear()
+            return demanded > self._directs
         if frame.kind != Kind.NAME:
             raise RemoteProtocolError(f"frame {frame.kind} in the stream")
         name = decode(Name, frame.payload)
@@ -408,8 +393,6 @@ class LeafSession(Session):
         if side or flags & DIRECT:
             sequence = -1
         else:
-            if stream is not None and stream.repeats:
-                sequence, messages = _without_known(leg, sender, sequence, messages)
             self._check_sequence(leg, sender, sequence, len(messages))
         self.count("messages_received", len(messages))
         if not messages or not (self.myself.role.receives or side):
@@ -438,13 +421,3 @@ class LeafSession(Session):
         if gap := skipped + count:
             batch = Batch([], address, first + count, wall_ns, gap)
             self.out.append(Arrived(key, batch, 0))
-
-
-def _without_known(
-    leg: Leg, sender: int, sequence: int, messages: list[bytes]
-) -> tuple[int, list[bytes]]:
-    """What a batch of the leg has that the group has not brought before it was stopped."""
-    known = min(max(0, leg.expected.get(sender, sequence) - sequence), len(messages))
-    if known and known == len(messages):
-        return leg.expected[sender], []
-    return sequence + known, messages[known:]

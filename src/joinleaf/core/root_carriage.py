@@ -10,7 +10,7 @@ else. So no message depends on the group, in no order, and nobody has to help.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -61,6 +61,7 @@ class Cause(StrEnum):
     UNHEARD = "does not hear"
     DIED = "hears no more of"
     FULL = "takes nothing more from"
+    UNREAD = "is not read at present, nor its reports on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,6 @@ class RootCarriage:
         facts: What joiners are told; a new key replaces it.
         sender: The stream.
         events: Leaves that fell back, oldest first; the owner takes them.
-        unaware: Legs whose leaves may not have read STOP yet, and go on with what the group brings.
-            While there are such, nothing that all are to hear may be missing there.
     """
 
     def __init__(
@@ -120,7 +119,6 @@ class RootCarriage:
         self.events: list[FellBack] = []
         self._told: dict[int, _Listener] = {}
         self._on_group: dict[int, None] = {}
-        self.unaware: dict[int, None] = {}
         self._skipped_from: dict[int, int] = {}
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._next_probe_ns: int | None = None
@@ -169,7 +167,6 @@ class RootCarriage:
     def left(self, key: int) -> None:
         """It is no member any more, and must not read on."""
         self._told.pop(key, None)
-        self.unaware.pop(key, None)
         if key in self._knowing:
             del self._knowing[key]
             self._somebody_left = True
@@ -225,7 +222,6 @@ class RootCarriage:
             # A word from before the last STOP. Until that has come the leaf goes on acknowledging
             # what the group brings, and a START would take it back before that.
             return None
-        self.unaware.pop(key, None)
         if not may_hear or not report.heard:
             return None
         listener.on_group, listener.until_ns = True, None
@@ -241,7 +237,6 @@ class RootCarriage:
         self._changes += 1
         stops = self._told[key].stops + 1
         self._told[key] = _Listener(on_group=False, until_ns=None, stops=stops)
-        self.unaware[key] = None
         if self._next_probe_ns is None:
             self._next_probe_ns = now_ns + RETRY_NS
         return self.sender.demote(key)
@@ -376,12 +371,21 @@ class RootCarriage:
         times = (self._next_probe_ns, self.sender.next_deadline_ns() if self._on_group else None)
         return min((time for time in times if time is not None), default=None)
 
-    def tick(self, now_ns: int) -> list[int]:
-        """Run the clocks; keys of leaves that make no progress and are to be demoted."""
+    def tick(self, now_ns: int, is_read: Callable[[int], bool] = lambda _: True) -> list[int]:
+        """Run the clocks; keys of leaves that make no progress and are to be demoted.
+
+        Args:
+            now_ns: The time.
+            is_read: Whether a leg is read at the moment. While the application takes nothing, or a
+                leaf sends faster than it can be passed on, its reports stand behind its messages.
+                The stream would wait for them, and they for the stream: so its leg serves it,
+                whose own acknowledgements stand behind nothing.
+        """
         if not self._on_group or now_ns < self._look_ns:
             return []
         self._look_ns = now_ns + LOOK_EVERY_NS
         stalled = self.sender.stalled(now_ns)
         for key, has_room in stalled.items():
-            self.events.append(FellBack(key, Cause.DIED if has_room else Cause.FULL))
+            heard = Cause.DIED if has_room else Cause.FULL
+            self.events.append(FellBack(key, heard if is_read(key) else Cause.UNREAD))
         return list(stalled)

@@ -15,7 +15,7 @@ from joinleaf.core.association import (
     QosAgreed,
 )
 from joinleaf.core.data_plane import Member, hears
-from joinleaf.core.leaf_carriage import gate_frames, place_frame
+from joinleaf.core.leaf_carriage import GATE_ENTRIES, NO_MORE, gate_frames, place_frame
 from joinleaf.core.leg import LegState
 from joinleaf.core.qos.admission import Admission
 from joinleaf.core.qos.shaper import narrower
@@ -111,7 +111,8 @@ class RootSession(Session):
         self._bytes_by_former_legs = 0
         self._beside_group: dict[int, tuple[tuple[int, ...], int, tuple[int, ...]]] = {}
         self._at_hand: tuple[int, int] | None = None  # whose message has come, and is to go on
-        self._gates: dict[int, int] = {}  # by leaf id: messages it must have got over its leg
+        # By leaf id: messages it must have got over its leg before what is sent to the group next.
+        self._gates: dict[int, int] = {}
 
     @property
     def members(self) -> list[int]:
@@ -386,7 +387,10 @@ class RootSession(Session):
         self.admission.release(("up", key))
         self.admission.release(("down", key))
         if self.carriage is not None:
+            served = key in self.carriage.on_group
             self.carriage.left(key)
+            if served:
+                self._end_of_stream(leg)
         if leg.member is not None:
             if self.carriage is not None and leg.qos is not None:
                 self._shape_group()
@@ -434,8 +438,6 @@ class RootSession(Session):
             return keys, False
         on_group = carriage.on_group
         if not on_group:
-            if carriage.unaware:
-                carriage.sender.leave_hole()
             return keys, False
         # For each sender once, and not for each of its messages: ten thousand keys take a while.
         known = self._beside_group.get(sender.key)
@@ -443,15 +445,34 @@ class RootSession(Session):
             beside = tuple(key for key in keys if key not in on_group)
             known = self._beside_group[sender.key] = (keys, carriage.changes, beside)
         legs = known[2]
-        return legs, len(legs) < len(keys) or bool(carriage.unaware)
+        return legs, len(legs) < len(keys)
 
     def demote(self, key: int, now_ns: int) -> None:
         """Serve a leaf by its leg from here on, beginning with what the group owes it."""
         leg = self.legs.get(key)
         if self.carriage is None or leg is None:
             return
-        for frame in self.carriage.demote(key, now_ns):
+        frames = self.carriage.demote(key, now_ns)
+        for frame in frames:
             self.put_on_leg(key, frame)
+        if frames:
+            self._end_of_stream(leg)
+
+    def tick_group(self, now_ns: int) -> None:
+        """Run the clocks of the stream: who gets on there no more is served by its leg."""
+        if self.carriage is not None:
+            for key in self.carriage.tick(now_ns, self._is_read):
+                self.demote(key, now_ns)
+
+    def _is_read(self, key: int) -> bool:
+        return self.legs[key].association.reading_ns is not None
+
+    def _end_of_stream(self, leg: Leg) -> None:
+        """What the group carries from here on is not for this leaf, which may hear it yet."""
+        assert leg.member is not None
+        self._gates[leg.member.key] = NO_MORE
+        if len(self._gates) >= GATE_ENTRIES:
+            self._give_gates()
 
     @property
     def queued_bytes(self) -> int:
@@ -492,6 +513,11 @@ class RootSession(Session):
             for key in keys
             if (leg := self.legs.get(key)) is not None and leg.association.outbox.size > limit
         ]
+
+    def _hears_me(self, leg: Leg) -> bool:
+        """Whether the root's own messages are for this leaf: not where a leaf is the d_root."""
+        member = leg.member
+        return member is not None and hears(member, self.myself, rooted=self.rooted)
 
     def _heard_alone(self, leg: Leg) -> int:
         member = leg.member
@@ -550,10 +576,18 @@ class RootSession(Session):
         """Put frames into the stream; ``first`` is the number of the root's message there."""
         assert self.carriage is not None
         if self._gates:
-            for gate in gate_frames(self._gates):
-                self.carriage.begin([gate], None)
-            self._gates.clear()
+            self._give_gates()
         self.carriage.begin(buffers, first)
+
+    def _give_gates(self) -> None:
+        carriage = self.carriage
+        assert carriage is not None
+        if carriage.on_group:
+            for gate in gate_frames(self._gates):
+                carriage.begin([gate], None)
+        else:
+            carriage.sender.leave_hole()  # nobody gets beyond that either
+        self._gates.clear()
 
     def _place(self, key: int, count: int) -> None:
         """Keep messages for one leaf where they stand in the order of the root's messages."""
@@ -601,7 +635,9 @@ class RootSession(Session):
         leg, carriage = self.legs.get(key), self.carriage
         if leg is None:
             return 0
-        return leg.dropped + (carriage.skipping(key, self.sequence) if carriage else 0)
+        if carriage is None or not self._hears_me(leg):
+            return leg.dropped
+        return leg.dropped + carriage.skipping(key, self.sequence)
 
     def put_on_leg(self, key: int, frame: bytes) -> None:
         """Queue a frame of the stream on one leg; after a SKIP, where the root's messages stand."""
@@ -613,8 +649,9 @@ class RootSession(Session):
             unit = decode_unit(memoryview(frame)[HEADER.size :])
             number = self.carriage.stands_at(unit, self.sequence)
             count = self.carriage.skipped(key, number)
-            leg.dropped += count
-            self.count("messages_dropped", count)
+            if self._hears_me(leg):
+                leg.dropped += count
+                self.count("messages_dropped", count)
             self._tell_stands(leg, number)
             self._named_on_group.clear()  # it may have missed who they are
         self.dirty[key] = None
@@ -627,9 +664,10 @@ class RootSession(Session):
             number: Where the root's stand.
         """
         outbox, listener = leg.association.outbox, leg.member
-        outbox.push(_stand_frame(ROOT_ID, number))
         if listener is None:
             return
+        if self._hears_me(leg):
+            outbox.push(_stand_frame(ROOT_ID, number))
         for origin in self.legs.values():
             sender = origin.member
             if sender is None or not hears(listener, sender, rooted=self.rooted):
@@ -771,6 +809,8 @@ class RootSession(Session):
         while (frame := self.carriage.sender.poll_leg()) is not None:
             self.put_on_leg(*frame)
         if start is not None:
+            assert leg.member is not None
+            self._gates.pop(leg.member.key, None)
             if leg.qos is not None:
                 self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.

@@ -192,9 +192,7 @@ class RootLink:
 
     def tick(self) -> None:
         """Run the clocks; leaves whose group has died are served by their legs from now on."""
-        now_ns = time.monotonic_ns()
-        for key in self._carriage.tick(now_ns):
-            self._session.demote(key, now_ns)
+        self._session.tick_group(time.monotonic_ns())
         self.transmit()
         self._tell()
 

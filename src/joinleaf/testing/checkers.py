@@ -83,14 +83,12 @@ class SessionRecord:
         lossy: Whether the slow policy may drop.
         skips: Whether a leaf may be skipped in a stream: whom it had not heard before, it cannot
             know to have missed.
-        open: Whether whoever hears the group can read it, a member or not.
     """
 
     session: bytes
     rooted: bool
     lossy: bool
     skips: bool
-    open: bool
     root: Member
     members: dict[int, Member] = field(default_factory=dict)
     invited: dict[int, None] = field(default_factory=dict)
@@ -123,9 +121,8 @@ class Ledger:
         """A root opened a session."""
         root = Member(0, core.incarnation, core.myself.d_root, core.myself.role, Address("root"))
         skips = lossy and core.carriage is not None
-        is_open = core.carriage is not None and not core.carriage.sealed
         self.sessions[core.session_id] = SessionRecord(
-            core.session_id, core.rooted, lossy, skips, is_open, root
+            core.session_id, core.rooted, lossy, skips, root
         )
 
     def decided(self, token: bytes, admitted: bool, data: bytes) -> None:
@@ -255,6 +252,10 @@ class Ledger:
         self.require(record.lossy, "a gap where nothing may be lost")
         first = batch.sequence - batch.gap
         sender = self._missed_one(record, listener, batch.sender, first)
+        self.require(
+            self.hears(record, listener, sender),
+            f"leaf {listener.leaf} missed leaf {sender.leaf}, whom it must not hear",
+        )
         self._hold(record, listener, sender, first, batch.gap)
         self._count("missed", batch.gap)
 
@@ -306,7 +307,7 @@ class Ledger:
         if member is None or member.owed is None:
             return
         for number, end in member.owed.items():
-            self._complete(record, member, number, end, more=record.open)
+            self._complete(record, member, number, end)
         self._count("ends_heard")
 
     def root_heard_the_end(self, core: RootSession, leaf: int, taken: int) -> None:
@@ -320,16 +321,8 @@ class Ledger:
                 self._complete(record, record.root, leaf, member.sent)
             self._count("leaves_heard")
 
-    def _complete(
-        self,
-        record: SessionRecord,
-        listener: Member,
-        number: int,
-        end: int,
-        *,
-        more: bool = False,
-    ) -> None:
-        """All before ``end`` was told; what came later too, only where ``more`` may be heard."""
+    def _complete(self, record: SessionRecord, listener: Member, number: int, end: int) -> None:
+        """All before ``end`` was told, and nothing that came later."""
         sender = record.root if number == 0 else record.members.get(number)
         if sender is None or not self.hears(record, listener, sender):
             return
@@ -337,7 +330,7 @@ class Ledger:
             return
         due = listener.next.get(number, listener.first.get(number, 0))
         self.require(
-            due == end or (more and due > end),
+            due == end,
             f"leaf {listener.leaf} was told of {due} of {end} messages of leaf {number}",
         )
 

@@ -126,8 +126,7 @@ class RootGroup:
 
     def tick(self, now_ns: int) -> None:
         """Run the clocks."""
-        for key in self.carriage.tick(now_ns):
-            self._session.demote(key, now_ns)
+        self._session.tick_group(now_ns)
         self.carriage.events.clear()
 
     @property

@@ -171,11 +171,8 @@ class StreamReceiver:
         self._move_to(unit)
         self._report_due = 0
 
-    def stop(self, unit: int) -> bool:
+    def stop(self, unit: int) -> None:
         """STOP: nothing more comes by the group; all before ``unit`` has been delivered.
-
-        Returns:
-            Whether later units have been delivered too: the leg will bring their frames again.
 
         Raises:
             RemoteProtocolError: Something before it has not.
@@ -186,7 +183,6 @@ class StreamReceiver:
         self._stops += 1
         self._drop_below(NO_UNIT)
         self._gap_due, self._report_due = None, 0  # the root waits to hear of it
-        return self._next > unit
 
     def skip(self, unit: int) -> bool:
         """SKIP: go on with ``unit``; what has not been delivered of those before never will.
