@@ -2,7 +2,8 @@
 
 The joiners are the same for both contenders: sockets that send one request and wait for one answer,
 some of them in flight at a time. So what differs is the root: joinleaf's, or a bare accept loop
-with a handshake of 16 bytes each way, which is about the least anybody could do.
+with a handshake of 16 bytes each way, which is about the least anybody could do. Then the same over
+TLS 1.3 with a certificate at either end: joinleaf's root beside the standard library's handshake.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import multiprocessing
 import os
 import resource
 import selectors
+import shutil
 import socket
+import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 import joinleaf
@@ -24,12 +29,15 @@ from bench.contenders import PATIENCE_S
 from bench.record import print_table, spread
 from joinleaf.core.wire.control import VERSION, Request, encode
 from joinleaf.core.wire.frames import Kind, control_frame
+from joinleaf.drivers.certificates import Authority
 from joinleaf.spi.provider import JoinRole, Settings
 
 __all__ = ["run"]
 
 IN_FLIGHT: Final = 50
 HANDSHAKE: Final = 16
+TLS_THREADS: Final = 8
+CERTIFICATES: Final = Path(tempfile.gettempdir()) / f"joinleaf-bench-{os.getuid()}"
 _context: Final = multiprocessing.get_context("forkserver")
 
 
@@ -90,6 +98,89 @@ def _bare_step(
         kept.append(ready)
     else:
         selector.unregister(ready)
+
+
+def _joinleaf_tls_root(pipe: Connection, legs: int) -> None:
+    cert, ca = CERTIFICATES / "root.pem", CERTIFICATES / "ca.pem"
+    with joinleaf.open_root(
+        "jls://127.0.0.1:0", cert=cert, ca=ca, open=True, dead_after=PATIENCE_S
+    ) as root:
+        _report(
+            pipe,
+            root.local_address.port,
+            lambda: root.wait_for_leaves(legs, timeout=PATIENCE_S),
+        )
+
+
+def _bare_tls_root(pipe: Connection, legs: int) -> None:
+    """Threads that accept, shake hands and answer; the fastest way there is with ``ssl`` alone."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=CERTIFICATES / "ca.pem")
+    context.load_cert_chain(CERTIFICATES / "root.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    kept: list[ssl.SSLSocket] = []
+    enough = threading.Event()
+
+    def serve() -> None:
+        while len(kept) < legs:
+            try:
+                sock, _ = listener.accept()
+            except OSError:  # closed: the others had the last
+                return
+            tls = context.wrap_socket(sock, server_side=True)
+            if tls.recv(4096):
+                tls.send(bytes(HANDSHAKE))
+                kept.append(tls)
+        enough.set()
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(TLS_THREADS)]
+    for thread in threads:
+        thread.start()
+    _report(pipe, listener.getsockname()[1], lambda: enough.wait(PATIENCE_S))
+    listener.close()
+    for tls in kept:
+        tls.close()
+
+
+def _tls_joiners(pipe: Connection, port: int, legs: int, request: bytes) -> None:
+    """As ``_joiners``, over TLS, from a few threads."""
+    context = ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
+    context.load_cert_chain(CERTIFICATES / "leaf.pem")
+    left = iter(range(legs))
+    kept: list[ssl.SSLSocket] = []
+
+    def join() -> None:
+        for _ in left:
+            sock = socket.create_connection(("127.0.0.1", port))
+            tls = context.wrap_socket(sock, server_hostname="127.0.0.1")
+            tls.sendall(request)
+            if not tls.recv(4096):
+                raise AssertionError("the root hung up")
+            kept.append(tls)
+
+    threads = [threading.Thread(target=join) for _ in range(TLS_THREADS)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if len(kept) != legs:
+        raise AssertionError(f"{len(kept)} of {legs} joined")
+    pipe.send((began, time.monotonic()))
+    pipe.recv()
+    for tls in kept:
+        tls.close()
+
+
+def _make_certificates() -> None:
+    authority = Authority.create("bench", 1)
+    CERTIFICATES.mkdir(mode=0o700, exist_ok=True)
+    (CERTIFICATES / "ca.pem").write_bytes(authority.credential.certificate)
+    for name, server in (("root", True), ("leaf", False)):
+        names = ["127.0.0.1"] if server else ["leaf"]
+        own = authority.issue(names, 1, server=server)
+        (CERTIFICATES / f"{name}.pem").write_bytes(own.certificate + own.key)
 
 
 def _report(pipe: Connection, port: int, wait: Callable[[], object]) -> None:
@@ -153,10 +244,12 @@ def _get(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def _measure(root: Callable[..., None], legs: int, request: bytes) -> tuple[float, float, float]:
+def _measure(
+    root: Callable[..., None], joiners: Callable[..., None], legs: int, request: bytes
+) -> tuple[float, float, float]:
     """Joins per second, the root's CPU microseconds and resident bytes for each."""
     serving, pipe = _process(root, legs)
-    joining, joiner = _process(_joiners, _get(pipe), legs, request)
+    joining, joiner = _process(joiners, _get(pipe), legs, request)
     began, answered = _get(joiner)
     ended, cpu_s, rss = _get(pipe)
     pipe.send(None)
@@ -169,17 +262,37 @@ def _measure(root: Callable[..., None], legs: int, request: bytes) -> tuple[floa
 
 
 def run(*, legs: int, rounds: int) -> None:
-    """Print the table."""
+    """Print both tables."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, legs + 200)), hard))
     ways: dict[str, tuple[Callable[..., None], bytes]] = {
         "accept and 16 B each way, selectors": (_bare_root, bytes(HANDSHAKE)),
         "joinleaf": (_joinleaf_root, _request()),
     }
+    _table(f"{legs:,} legs, {IN_FLIGHT} joins in flight", ways, _joiners, legs, rounds)
+    ways = {
+        "ssl and 16 B each way, threads": (_bare_tls_root, bytes(HANDSHAKE)),
+        "joinleaf, jls://": (_joinleaf_tls_root, _request()),
+    }
+    _make_certificates()
+    try:
+        title = f"{legs:,} legs over mutual TLS 1.3, {TLS_THREADS} joins in flight"
+        _table(title, ways, _tls_joiners, legs, rounds)
+    finally:
+        shutil.rmtree(CERTIFICATES, ignore_errors=True)
+
+
+def _table(
+    title: str,
+    ways: dict[str, tuple[Callable[..., None], bytes]],
+    joiners: Callable[..., None],
+    legs: int,
+    rounds: int,
+) -> None:
     results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, (root, request) in ways.items():
-            results[name].append(_measure(root, legs, request))
+            results[name].append(_measure(root, joiners, legs, request))
     reference = next(iter(results.values()))
     rows = [
         (
@@ -192,4 +305,4 @@ def run(*, legs: int, rounds: int) -> None:
         for name, mine in results.items()
     ]
     head = ("root", "joins/s", "x bare", "root's CPU us/join", "root's KiB per idle leaf")
-    print_table(f"{legs:,} legs, {IN_FLIGHT} joins in flight", head, rows)
+    print_table(title, head, rows)
