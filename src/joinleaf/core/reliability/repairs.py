@@ -76,7 +76,7 @@ class Losses:
 
     def reported(
         self, bit: int, missing: dict[int, int], now_ns: int, hold_off_ns: int, gather_ns: int
-    ) -> None:
+    ) -> int:
         """A leaf misses this, and nothing else.
 
         Args:
@@ -85,21 +85,28 @@ class Losses:
             now_ns: Now.
             hold_off_ns: For how long nothing is sent again that was.
             gather_ns: For how long a unit waits for what other leaves lack.
+
+        Returns:
+            How many symbols it asks for that it was not waiting for already.
         """
-        before, asked = self._asked.get(bit, {}), {}
+        before, asked, fresh = self._asked.get(bit, {}), {}, 0
         for unit, bitmap in missing.items():
             wants = bitmap
             if unit in self._again:
                 wants &= ~self._under_way(unit, bitmap, now_ns - hold_off_ns)
+            was = before.pop(unit, 0)
             if wants:
                 asked[unit] = wants
-            if (was := before.pop(unit, 0)) and was != wants:
+                waits = self.wanted.get(unit, {}).get(was, 0) & bit
+                fresh += (wants & ~was if waits else wants).bit_count()
+            if was and was != wants:
                 self._withdraw(bit, unit, was)
             if wants and not self._want(bit, unit, wants, now_ns + gather_ns):
                 break
         for unit, was in before.items():
             self._withdraw(bit, unit, was)
         self._asked[bit] = asked
+        return fresh
 
     def _under_way(self, unit: int, bitmap: int, since_ns: int) -> int:
         """What of it arrives without being sent again."""

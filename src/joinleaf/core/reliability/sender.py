@@ -101,6 +101,14 @@ LARGEST_TRAIN: Final = 1 << 16
 LEAST_UNIT: Final = 1024
 """Bytes of the stream in a unit, however low the rate: a header and a record for each must pay."""
 
+CREDIT_MOST: Final = 4096
+"""Symbols that a leaf may have repaired by the group beyond its share: a window of them may be lost
+at once."""
+
+CREDIT_SHARE: Final = 2
+"""One symbol in so many is every leaf's share: who claims to lose more than half of the stream is
+repaired by its leg, so that it cannot fill the group with what the others have."""
+
 MAX_TOLD: Final = 512
 """Units of which one report's losses are looked at, about half a millisecond: a report of one entry
 can name 65,535, and a hostile leaf send many. The next report tells of what is left."""
@@ -131,8 +139,8 @@ class _Unit:
 
 class _Leaf:
     __slots__ = (
-        "ack", "aside", "bit", "by_leg", "heard_ns", "key", "limit", "progress_ns", "symbols",
-        "tally", "window",
+        "ack", "aside", "bit", "by_leg", "credit", "heard_ns", "key", "limit", "progress_ns",
+        "symbols", "tally", "window",
     )  # fmt: skip
 
     def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
@@ -141,6 +149,7 @@ class _Leaf:
         self.ack = ack
         self.window = window
         self.limit = 0  # offset up to which it can take the stream
+        self.credit = CREDIT_MOST  # symbols that the group may repair for it
         self.progress_ns = now_ns
         self.heard_ns = now_ns
         self.symbols = 0  # sent when it reported last
@@ -694,6 +703,9 @@ class StreamSender:
         old_before = 0
         hold_off_ns = self._hold_off_ns()
         position, left = report.ack, MAX_TOLD
+        leaf.credit += (self._sent_symbols - leaf.symbols) // CREDIT_SHARE
+        leaf.credit = min(leaf.credit, CREDIT_MOST)
+        spent = leaf.credit <= 0 and len(self._leaves) > 1
         for offset, run, flags, bitmap in report.entries:
             first = max(report.ack + offset, position)
             position = max(position, min(report.ack + offset + run, self._sent, first + left))
@@ -709,11 +721,12 @@ class StreamSender:
                 lost[number] = missing
                 if now_ns - unit.sent_ns > hold_off_ns:
                     old_before = number + 1
-                if flags & BY_LEG:
+                if flags & BY_LEG or spent:
                     self._repair_by_leg(leaf, number, missing)
                 else:
                     wanted[number] = missing
-        self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, self._gather_ns())
+        gather_ns = self._gather_ns()
+        leaf.credit -= self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, gather_ns)
         new = leaf.tally.reported(lost, old_before, self._mended)
         self.counters["reported_symbols"] += new
         return new

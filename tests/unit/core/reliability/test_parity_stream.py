@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joinleaf.core.reliability.receiver import StreamReceiver
-from joinleaf.core.reliability.sender import MAX_TOLD, StreamSender, Train
+from joinleaf.core.reliability.sender import CREDIT_MOST, MAX_TOLD, StreamSender, Train
 from joinleaf.core.wire.frames import HEADER as FRAME
 from joinleaf.core.wire.frames import RAW, data_header
 from joinleaf.core.wire.reports import (
@@ -285,6 +285,20 @@ def test_a_report_costs_no_more_than_its_bound_whatever_it_says() -> None:
     assert sorted(unit for unit, by in sender._losses.wanted.items() if 2 in by.values()) == [
         MAX_TOLD + at for at in range(9)
     ]
+
+
+def test_a_leaf_that_claims_to_lose_all_is_soon_repaired_by_its_leg_alone() -> None:
+    """What nobody lost is not sent to everybody for its sake, however often it asks."""
+    units, count = 64, 40
+    sender = stream(2, units, count=count, last=30)
+    sent = 0
+    for round_ in range(20):  # each later than a repair needs
+        tell(sender, 0, (0, units, 0, ALL), now=(round_ + 1) * 10_000 * MS)
+        sent += sum(len(train.buffer) // SEGMENT for train in repairs(sender))
+    assert sent <= CREDIT_MOST + units * count  # the report that spends the last of it in whole
+    assert sender.counters["leg_repairs"] == units  # each once
+    tell(sender, 1, (3, 1, 0, 1), now=300_000 * MS)
+    assert kinds(repairs(sender)) == [REPAIR]  # the other is served as ever
 
 
 def test_a_leaf_that_was_told_of_too_many_symbols_gets_the_unit_over_its_leg() -> None:
