@@ -815,6 +815,7 @@ class RootSession(Session):
                 self._shape_group()
             # Its leg has named those who sent while it carried them, the group not yet.
             self._named_on_group.clear()
+            self._tell_missed(leg)  # what its leg has dropped is before what the group brings
             self.put_on_leg(key, start)
 
 
