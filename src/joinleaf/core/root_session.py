@@ -31,6 +31,7 @@ from joinleaf.core.session import (
     QosChanged,
     Session,
     bounded,
+    gap_frame,
     longest,
 )
 from joinleaf.core.wire.control import (
@@ -667,7 +668,7 @@ class RootSession(Session):
         if listener is None:
             return
         if self._hears_me(leg):
-            outbox.push(_stand_frame(ROOT_ID, number))
+            outbox.push(gap_frame(ROOT_ID, number))
         for origin in self.legs.values():
             sender = origin.member
             if sender is None or not hears(listener, sender, rooted=self.rooted):
@@ -679,7 +680,7 @@ class RootSession(Session):
             if sender.key not in leg.named:
                 leg.named.add(sender.key)
                 outbox.push(_name_frame(sender.key, origin))
-            outbox.push(_stand_frame(sender.key, stand))
+            outbox.push(gap_frame(sender.key, stand))
 
     def _give(
         self,
@@ -817,10 +818,6 @@ class RootSession(Session):
             self._named_on_group.clear()
             self._tell_missed(leg)  # what its leg has dropped is before what the group brings
             self.put_on_leg(key, start)
-
-
-def _stand_frame(sender: int, number: int) -> bytes:
-    return control_frame(Kind.GAP, DATA_PREFIX.pack(sender, number) + bytes(8))
 
 
 def _name_frame(sender: int, origin: Leg) -> bytes:

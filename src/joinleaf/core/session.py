@@ -86,6 +86,7 @@ __all__ = [
     "RosterAsked",
     "Session",
     "bounded",
+    "gap_frame",
     "longest",
 ]
 
@@ -643,8 +644,7 @@ class Session(ABC):
 
     def _tell_missed(self, leg: Leg) -> None:
         for sender, (first, count) in leg.missed.items():
-            body = DATA_PREFIX.pack(sender, first) + count.to_bytes(8, "big")
-            leg.association.outbox.push(control_frame(Kind.GAP, body))
+            leg.association.outbox.push(gap_frame(sender, first, count))
         leg.missed.clear()
 
     def _check_sequence(self, leg: Leg, sender: int, sequence: int, count: int) -> None:
@@ -678,6 +678,11 @@ class Session(ABC):
         for key in keys:
             if (leg := self.legs.get(key)) is not None and leg.association.outbox:
                 leg.association.outbox.own()
+
+
+def gap_frame(sender: int, first: int, count: int = 0) -> bytes:
+    """Messages of a sender from ``first`` on that a leg will not get; 0: only where they stand."""
+    return control_frame(Kind.GAP, DATA_PREFIX.pack(sender, first) + count.to_bytes(8, "big"))
 
 
 def longest(limit: int, flow: FlowSpec | None) -> int:
