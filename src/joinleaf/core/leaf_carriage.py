@@ -135,6 +135,11 @@ class LeafCarriage:
         """
         return self.reader.take(unit)
 
+    @property
+    def in_message(self) -> bool:
+        """Whether a frame has begun to come that is longer than a unit."""
+        return self.reader.in_frame
+
     def start(self, unit: int, timing: Timing) -> None:
         """START: from ``unit`` on the group serves this leaf."""
         self.receiver.start(unit, timing)

@@ -368,7 +368,11 @@ class RootCarriage:
 
     def next_deadline_ns(self) -> int | None:
         """When ``tick`` or ``poll_transmit`` has something to do."""
-        times = (self._next_probe_ns, self.sender.next_deadline_ns() if self._on_group else None)
+        times = [self._next_probe_ns]
+        if self._on_group:
+            times.append(self.sender.next_deadline_ns())
+            if self.sender.held_bytes:  # somebody may be holding it up
+                times.append(self._look_ns)
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now_ns: int, is_read: Callable[[int], bool] = lambda _: True) -> list[int]:

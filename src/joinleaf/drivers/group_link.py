@@ -34,6 +34,22 @@ send faster than is read."""
 SLACK_NS: Final = 500_000
 """A timer that is this little late is not set anew."""
 
+LULL_NS: Final = 1_000_000
+"""How long a leaf leaves its empty socket alone at most, so that trains gather, while the stream
+comes fast. Waking for each of them costs a busy host more than taking it in."""
+
+LULL_IN_MESSAGE_NS: Final = 2_000_000
+"""The same in the middle of a long message: nobody can have it before the rest is here."""
+
+LULL_BYTES: Final = 1 << 19
+"""And not for more than so many bytes: the kernel has room for some times that."""
+
+LEAST_LULL_NS: Final = 100_000
+"""For less it does not pay: a sleep takes half of that longer than it should."""
+
+FAST_NS: Final = 1 << 24
+"""Who takes longer for ``LULL_BYTES`` (31 MB/s) is a live feed, and not left waiting."""
+
 
 class LinkClock:
     """One timer for the stream's clocks. Everything under the driver's lock.
@@ -107,6 +123,10 @@ class GroupLink(Protocol):
 
     def next_deadline_ns(self) -> int | None:
         """When ``tick`` has something to do."""
+        ...
+
+    def lull_ns(self) -> int:
+        """Nothing is there: how long to look away; 0: wait for what comes. Asked once."""
         ...
 
     def tick(self) -> None:
@@ -186,6 +206,10 @@ class RootLink:
         while (word := self._carriage.sender.poll_leg()) is not None:
             self._session.put_on_leg(*word)
 
+    def lull_ns(self) -> int:
+        """It reads nothing."""
+        return 0
+
     def next_deadline_ns(self) -> int | None:
         """When ``tick`` has something to do."""
         return self._carriage.next_deadline_ns()
@@ -219,6 +243,8 @@ class LeafLink:
         self._port = port
         self._session = session
         self.deaf = False
+        self._read_ns = 0  # when trains came last
+        self._lull_ns = 0
 
     blocked = False
     idle = True
@@ -238,15 +264,26 @@ class LeafLink:
             stream.receiver.handle_landing,
             stream.landings,
         )
-        now_ns, landing, count = time.monotonic_ns(), landings.take(), 0
+        now_ns, landing, count, size = time.monotonic_ns(), landings.take(), 0, 0
         while count < TRAINS_PER_READ and receive(landing):
             count += 1
+            size += landing.size
             if handle(landing, now_ns):
                 landing = landings.take()
         landings.free(landing)
-        if count:
-            self._session.group_received(now_ns, time.time_ns())
-        return count > 0
+        if not count:
+            return False
+        self._session.group_received(now_ns, time.time_ns())
+        took_ns, self._read_ns = now_ns - self._read_ns, now_ns
+        most_ns = LULL_IN_MESSAGE_NS if stream.in_message else LULL_NS
+        full_ns = took_ns * LULL_BYTES // size
+        self._lull_ns = min(full_ns, most_ns) if full_ns < FAST_NS else 0
+        return True
+
+    def lull_ns(self) -> int:
+        """Nothing is there: how long to look away; 0: wait for what comes. Asked once."""
+        lull_ns, self._lull_ns = self._lull_ns, 0
+        return lull_ns if lull_ns >= LEAST_LULL_NS else 0
 
     def set_deaf(self, deaf: bool) -> None:
         """Leave trains where they are, and tell the root; or go on."""

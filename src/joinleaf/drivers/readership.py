@@ -61,6 +61,11 @@ class Readership:
                 self._watching = False
                 self._reactor.unwatch(self._poller.fileno())
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a caller reads, or is about to be back. Under the lock."""
+        return self.callers > 0 or (self._takeover_armed and not self._watching)
+
     def may_look(self, now_ns: int) -> bool:
         """Whether this thread may read once without entering, as it does not wait.
 

@@ -59,6 +59,12 @@ for a flood of them. The others are due in the next turn."""
 LOOK_ROUND_NS: Final = 10_000_000
 """Who reads its one leg straight looks this often whether somebody knocks, at the least."""
 
+BACK_SOON_NS: Final = 10_000_000
+"""Who reads runs the stream's clocks, too, and the reactor's timer for them is this late."""
+
+FINE_NS: Final = 1_000_000
+"""What is due earlier is slept for: the kernel's waits count milliseconds."""
+
 FLUSH_S: Final = 1.0
 """A connection to be closed once what is queued has been sent is given this long for it."""
 
@@ -374,8 +380,36 @@ class StreamTraffic(StreamSockets):
             self.add_source(link.fileno(), self._link_ready, WRITE)
         elif not link.listens:
             self.remove_source(link.fileno())
+        self._schedule_link(link)
+
+    def _schedule_link(self, link: GroupLink) -> None:
+        """Have the stream's clocks run when they must, by the reactor if nobody else does."""
+        due_ns = link.next_deadline_ns()
+        if due_ns is not None and self._readers.at_work:
+            due_ns += BACK_SOON_NS
         if self._link_clock is not None:
-            self._link_clock.schedule(link.next_deadline_ns())
+            self._link_clock.schedule(due_ns)
+
+    def _keep_link_time(self) -> tuple[float, float | None]:
+        """Run the stream's clocks if they are due. For who reads, before it waits. Under the lock.
+
+        Returns:
+            How long to look away, and if that is 0, how long to wait at most; seconds.
+        """
+        link = self._link
+        if link is None or self.closed:
+            return 0.0, None
+        now_ns, due_ns = time.monotonic_ns(), link.next_deadline_ns()
+        if due_ns is not None and due_ns <= now_ns:
+            link.tick()
+            due_ns = link.next_deadline_ns()
+        lull_ns = link.lull_ns()
+        if due_ns is None:
+            return lull_ns / 1e9, None
+        left_ns = max(0, due_ns - now_ns)
+        if lull_ns or left_ns < FINE_NS:  # who waits in the kernel waits for whole milliseconds
+            lull_ns = min(lull_ns or FINE_NS, left_ns)
+        return lull_ns / 1e9, left_ns / 1e9
 
     def _link_ready(self, what: int) -> None:
         link = self._link
@@ -393,17 +427,21 @@ class StreamTraffic(StreamSockets):
         else:
             self.add_source(link.fileno(), self._link_ready)
         self._flush_dirty(arm=True)
-        if self._link_clock is not None:
-            self._link_clock.schedule(link.next_deadline_ns())
+        self._schedule_link(link)
 
     def _tick_link(self) -> None:
         def tick() -> None:
             if self._link_clock is not None:
                 self._link_clock.ticked()
-            if self._link is not None and not self.closed:
-                self._link.tick()
-                if self._link.idle:
-                    self.waiter.interrupt()  # who waits in a send for this
+            link = self._link
+            if link is None or self.closed:
+                return
+            due_ns = link.next_deadline_ns()
+            if due_ns is None or due_ns > time.monotonic_ns():
+                return  # somebody else was here before; settling sets the timer anew
+            link.tick()
+            if link.idle:
+                self.waiter.interrupt()  # who waits in a send for this
 
         self.run(tick, clocks=False)
 

@@ -108,6 +108,9 @@ class StreamDriver(StreamTraffic):
                             self._check_not_cancelled(cancellations)
                             mark = self.waiter.mark()
                             fd = self._fileno_to_read()
+                            lull_s, due_s = self._keep_link_time()
+                            if self.unsettled:
+                                callbacks += self.settle()
                             if not entered:
                                 readers.enter()
                                 entered = True
@@ -119,7 +122,7 @@ class StreamDriver(StreamTraffic):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
-                self._wait(fd, left, mark)
+                self._look_away_or_wait(fd, left, mark, lull_s, due_s)
                 woken = True
         finally:
             if entered:
@@ -153,6 +156,9 @@ class StreamDriver(StreamTraffic):
                             self._check_not_cancelled(cancellations)
                             mark = self.waiter.mark()
                             fd = self._poller.fileno()
+                            lull_s, due_s = self._keep_link_time()
+                            if self.unsettled:
+                                callbacks += self.settle()
                 finally:  # also where ``done`` raised: the end of a session is an event as well
                     for callback in callbacks:
                         callback()
@@ -161,7 +167,7 @@ class StreamDriver(StreamTraffic):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
-                self._wait(fd, left, mark)
+                self._look_away_or_wait(fd, left, mark, lull_s, due_s)
         finally:
             self._readers.leave()
 
@@ -193,6 +199,16 @@ class StreamDriver(StreamTraffic):
         if result is not None:
             out.clear()
         return result
+
+    def _look_away_or_wait(
+        self, fd: int, left: float | None, mark: int, lull_s: float, due_s: float | None
+    ) -> None:
+        if left is None or (due_s is not None and due_s < left):
+            left = due_s
+        if lull_s:
+            time.sleep(lull_s if left is None else min(lull_s, left))
+        else:
+            self._wait(fd, left, mark)
 
     def _wait(self, fd: int, left: float | None, mark: int, *, write: bool = False) -> None:
         try:

@@ -59,6 +59,11 @@ class UnitReader:
         self._held: list[Landing] = []  # which the parts are in
         self._missing = 0
 
+    @property
+    def in_frame(self) -> bool:
+        """Whether a part of a frame is held."""
+        return self._missing > 0
+
     def take(self, unit: bytes | Landing) -> Iterable[UnitFrame]:
         """The frames that this unit completes; each is valid until the next is asked for.
 

@@ -1,0 +1,103 @@
+"""How a leaf reads its group: when it looks away so that trains gather, and who runs the clocks."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from joinleaf.core.wire.landing import Landing, Landings
+from joinleaf.drivers import group_link
+from joinleaf.drivers.group_link import (
+    LEAST_LULL_NS,
+    LULL_BYTES,
+    LULL_IN_MESSAGE_NS,
+    LULL_NS,
+    LeafLink,
+)
+
+UNIT = 62_000
+
+
+class Port:
+    """A socket with so many trains of a length in it."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.size = UNIT
+
+    def receive(self, landing: Landing) -> bool:
+        if not self.waiting:
+            return False
+        self.waiting -= 1
+        landing.size = landing.segment = self.size
+        return True
+
+
+class Clock:
+    """Monotonic time, set by hand."""
+
+    def __init__(self) -> None:
+        self.now_ns = 10**12
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def time_ns(self) -> int:
+        return self.now_ns
+
+
+class Leaf:
+    """A link, its socket and its clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.port, self.clock = Port(), Clock()
+        monkeypatch.setattr(group_link, "time", self.clock)
+        receiver = SimpleNamespace(handle_landing=lambda landing, now_ns: False)
+        self.stream = SimpleNamespace(receiver=receiver, landings=Landings(), in_message=False)
+        session = SimpleNamespace(stream=self.stream, group_received=lambda now_ns, wall_ns: None)
+        self.link = LeafLink(self.port, session)  # type: ignore[arg-type]
+
+    def read_after(self, later_ns: int, trains: int, size: int = UNIT) -> int:
+        """Read so many trains that have come, and say how long to look away then."""
+        self.clock.now_ns += later_ns
+        self.port.waiting, self.port.size = trains, size
+        assert self.link.read() is (trains > 0)
+        return self.link.lull_ns()
+
+
+@pytest.fixture
+def leaf(monkeypatch: pytest.MonkeyPatch) -> Leaf:
+    leaf = Leaf(monkeypatch)
+    leaf.read_after(0, 1)
+    return leaf
+
+
+def test_a_fast_stream_is_left_alone_until_a_read_is_worth_it(leaf: Leaf) -> None:
+    assert leaf.read_after(200_000, 1) == LULL_NS  # 310 MB/s: half a megabyte in 1.7 ms
+    assert leaf.read_after(100_000, 2) == 100_000 * LULL_BYTES // (2 * UNIT)
+
+
+def test_but_only_once(leaf: Leaf) -> None:
+    """Who finds nothing after that waits for the socket."""
+    leaf.read_after(200_000, 1)
+    assert leaf.link.lull_ns() == 0
+    leaf.read_after(200_000, 1)
+    assert leaf.read_after(200_000, 0) == 0
+
+
+def test_in_the_middle_of_a_message_there_is_more_time(leaf: Leaf) -> None:
+    leaf.stream.in_message = True
+    assert leaf.read_after(500_000, 1) == LULL_IN_MESSAGE_NS
+
+
+@pytest.mark.parametrize(
+    ("later_ns", "size"), [(3_000_000, UNIT), (10_000_000, UNIT), (50_000, 80)]
+)
+def test_a_live_feed_is_never_left_waiting(leaf: Leaf, later_ns: int, size: int) -> None:
+    """20,000 messages of 80 bytes a second, or less than 30 MB/s."""
+    assert leaf.read_after(later_ns, 1, size) == 0
+
+
+def test_a_stream_that_fills_a_read_at_once_is_read_on(leaf: Leaf) -> None:
+    assert LEAST_LULL_NS > leaf.read_after(80_000, 8) == 0
