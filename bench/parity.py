@@ -110,7 +110,7 @@ def _recovery(symbols: list[bytes], parts: int) -> Call:
     """As a leaf does it: the pieces lie in the chunks of a unit that lacks two symbols."""
     partial = Partial(0, 0, COUNT, 0)
     for first, end in ((0, 3), (4, 30), (31, COUNT)):
-        partial.add(first, end - first, SYMBOL, b"".join(symbols[first:end]))
+        partial.add(first, symbols[first:end])
     bitmap = sum(1 << 3 + 4 * place for place in range(parts))
     payload = memoryview(bytes(SYMBOL))
     return lambda: partial.recovered(bitmap, 1 << 3, payload)

@@ -20,7 +20,7 @@ from typing import Final
 from joinleaf.core.keys.group import KeyFact, LeafKeys
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.wire.frames import Kind, control_frame
-from joinleaf.core.wire.landing import Landing, Landings
+from joinleaf.core.wire.landing import Landing, Landings, Scattered
 from joinleaf.core.wire.reports import Timing
 from joinleaf.core.wire.unit_frames import UnitFrame, UnitReader
 from joinleaf.errors import RemoteProtocolError
@@ -115,7 +115,7 @@ class LeafCarriage:
         self.started = False
         self.position = self.place = 0
         self.landings = Landings()
-        self.waiting: deque[bytes | Landing] = deque()
+        self.waiting: deque[bytes | Landing | Scattered] = deque()
         self.aside: deque[tuple[int, Batch, int]] = deque()
         self.ended = False
         self._keys = keys
@@ -127,7 +127,7 @@ class LeafCarriage:
     def _forget_cut_frame(self) -> None:
         self.reader = UnitReader(self._max_body, self.landings)
 
-    def frames_of(self, unit: bytes | Landing) -> Iterable[UnitFrame]:
+    def frames_of(self, unit: bytes | Landing | Scattered) -> Iterable[UnitFrame]:
         """The frames that a unit completes.
 
         Raises:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from collections.abc import Sequence
 
+from joinleaf.core.wire.landing import Landing, Scattered
 from joinleaf.core.wire.units import exclusive_or
 
 __all__ = ["Partial", "full"]
@@ -24,6 +25,7 @@ class Partial:
         symbol: Payload of all symbols but the last; 0 while only the last has come.
         mask: Bitmap of the symbols that are here.
         size: Bytes held.
+        landings: Those that its symbols lie in, and those of no other unit.
         sealed: The whole payload, while the key for it has not come.
         payload: The whole payload, readable.
         by_leg: Something was wrong with what the group brought; only the leg is believed now.
@@ -31,7 +33,7 @@ class Partial:
     """
 
     __slots__ = (
-        "by_leg", "chunks", "count", "epoch", "mask", "payload",
+        "_parts", "by_leg", "count", "epoch", "landings", "mask", "payload",
         "sealed", "since_ns", "size", "symbol", "unit",
     )  # fmt: skip
 
@@ -39,14 +41,21 @@ class Partial:
         self.unit = unit
         self.epoch = epoch
         self.count = count
-        self.symbol = 0
-        self.mask = 0
-        self.size = 0
-        self.chunks: dict[int, bytes] = {}  # index of the first symbol in it -> payloads
+        self.landings: list[Landing] = []
         self.sealed: bytes | None = None
-        self.payload: bytes | None = None
+        self.payload: bytes | Scattered | None = None
         self.by_leg = False
         self.since_ns = now_ns
+        self.symbol = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop what has come."""
+        self.mask = 0
+        self.size = 0
+        self._parts: list[bytes | memoryview] = [b""] * self.count
+        self.landings = []
+        self.sealed = None
 
     @property
     def complete(self) -> bool:
@@ -61,38 +70,40 @@ class Partial:
             return not self.symbol or symbol <= self.symbol
         return not self.symbol or symbol == self.symbol
 
-    def add(self, index: int, symbols: int, symbol: int, payload: bytes) -> int:
+    def add(self, index: int, payloads: Sequence[bytes | memoryview]) -> int:
         """Add a run of symbols; how many of them are new.
 
         Args:
             index: Of the first.
-            symbols: How many.
-            symbol: Payload of each, in bytes, but the unit's last may be shorter.
-            payload: All of it.
+            payloads: What each carries: all are of one length, but the unit's last may be shorter.
         """
+        symbols, length = len(payloads), len(payloads[0])
         if index + 1 < self.count:
-            self.symbol = symbol
+            self.symbol = length
         run = ((1 << symbols) - 1) << index
-        if not self.mask & run:
-            self.chunks[index] = payload
-            self.mask |= run
-            self.size += len(payload)
-            return symbols
-        fresh = 0
-        for number in range(symbols):
-            if not self.mask >> (index + number) & 1:
-                part = payload[number * symbol : (number + 1) * symbol]
-                fresh += self.add(index + number, 1, symbol, part)
-        return fresh
+        if self.mask & run:
+            return sum(
+                self.add(number, (payload,))
+                for number, payload in enumerate(payloads, index)
+                if not self.mask >> number & 1
+            )
+        self._parts[index : index + symbols] = payloads
+        self.mask |= run
+        self.size += (symbols - 1) * length + len(payloads[-1])
+        return symbols
 
-    def joined(self) -> bytes | None:
-        """The whole payload once every symbol is here."""
-        if self.mask != (1 << self.count) - 1:
-            return None
-        chunks = self.chunks
-        whole = b"".join([chunks[index] for index in sorted(chunks)])
-        chunks.clear()
-        return whole
+    @property
+    def whole(self) -> bool:
+        """Whether every symbol is here."""
+        return self.mask == (1 << self.count) - 1
+
+    def scattered(self) -> Scattered:
+        """The whole payload where it lies."""
+        return Scattered(self._parts, self.landings, self.size)
+
+    def joined(self) -> bytes:
+        """The whole payload as one copy."""
+        return b"".join(self._parts)
 
     def recovered(self, parts: int, missing: int, payload: memoryview) -> bytes | None:
         """What a parity symbol has of the one part that is missing here.
@@ -108,17 +119,12 @@ class Partial:
         size = len(payload)
         if size != (self.symbol or size):
             return None
-        combined = [payload]
-        starts = sorted(self.chunks)
+        combined: list[bytes | memoryview] = [payload]
         rest = parts & ~missing
         while rest:
             low = rest & -rest
             rest ^= low
-            index = low.bit_length() - 1
-            start = starts[bisect_right(starts, index) - 1]
-            piece = memoryview(self.chunks[start])[(index - start) * size :]
-            if index + 1 < self.count:
-                piece = piece[:size]
+            piece = self._parts[low.bit_length() - 1]
             if len(piece) != size:
                 return None
             combined.append(piece)

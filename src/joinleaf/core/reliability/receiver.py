@@ -26,7 +26,7 @@ from typing import Final
 
 from joinleaf.core.reliability.partial import Partial, full
 from joinleaf.core.reliability.seams import Opener, SpoiledError
-from joinleaf.core.wire.landing import LANDING_BYTES, Landing
+from joinleaf.core.wire.landing import LANDING_BYTES, Landing, Scattered
 from joinleaf.core.wire.reports import (
     BY_LEG,
     MAX_ENTRIES,
@@ -50,6 +50,7 @@ from joinleaf.core.wire.units import (
     SYNC,
     UNIT_OVERHEAD,
     XOR,
+    cut,
     parity_parts,
     parity_unit,
     strip,
@@ -67,8 +68,8 @@ MAX_REPEAT_NS: Final = 2_000_000_000
 """Bounds on what a SYNC may tell: without keys anybody on the network can send one."""
 
 KEEP_FROM: Final = LANDING_BYTES // 4
-"""Bytes in a landing that is kept as it is. Fewer are copied out: what is held would else take many
-times the room that the window counts."""
+"""Bytes of one unit in a landing that is kept as it is. Fewer are copied out: what is held would
+else take many times the room that the window counts."""
 
 KEY_WAIT_NS: Final = 1_000_000_000
 """How long a unit may wait for the key of its epoch before it is asked for over the leg: KEY
@@ -92,7 +93,8 @@ class StreamReceiver:
         probe: The nonce that a PROBE carries.
 
     Attributes:
-        ready: Units in order that ``take`` has not fetched: payloads, or landings that were kept.
+        ready: Units in order that ``take`` has not fetched: payloads, or where they lie in landings
+            that were kept.
         backlog: Bytes the owner has taken and its application has not: they count against the
             window. Set it freely; call ``window_opened`` when it shrinks.
         probe_heard: Whether multicast reaches this leaf.
@@ -101,10 +103,10 @@ class StreamReceiver:
 
     __slots__ = (
         "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
-        "_gap_is_new", "_held", "_held_bytes", "_holding", "_last_report_ns", "_listening", "_next",
-        "_opener", "_probe", "_ready_bytes", "_reorder_ns", "_report_due", "_seed", "_serial",
-        "_stops", "_tag", "_timing", "_told", "_window", "backlog", "counters", "probe_heard",
-        "ready",
+        "_gap_is_new", "_held", "_held_bytes", "_holding", "_landing", "_last_report_ns",
+        "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes", "_reorder_ns",
+        "_report_due", "_seed", "_serial", "_stops", "_tag", "_timing", "_told", "_window",
+        "backlog", "counters", "probe_heard", "ready",
     )  # fmt: skip
 
     def __init__(
@@ -134,7 +136,9 @@ class StreamReceiver:
         self._told = 0
         self._held: dict[int, Partial] = {}
         self._held_bytes = 0
-        self.ready: list[bytes | Landing] = []
+        self._landing: Landing | None = None  # what is being taken in, if it may be kept
+        self._owner: Partial | None = None  # the unit it is kept for
+        self.ready: list[bytes | Landing | Scattered] = []
         self._ready_bytes = 0
         self.backlog = 0
         self._holding = False
@@ -245,10 +249,15 @@ class StreamReceiver:
             Whether it was kept, and is among what is ready: receive into another one.
         """
         view = landing.view[: landing.size]
-        short = landing.size < KEEP_FROM or self._opener is not None
-        if short or not self._is_next(view, landing.segment):
+        if landing.size < KEEP_FROM or self._opener is not None:
             self.handle_train(view, landing.segment, now_ns)
             return False
+        if not self._is_next(view, landing.segment):
+            self._landing = landing
+            self._handle_symbols(view, landing.segment, now_ns)
+            kept = self._owner is not None
+            self._landing = self._owner = None
+            return kept
         self.ready.append(landing)
         self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
         self._delivered(view, now_ns)
@@ -341,7 +350,7 @@ class StreamReceiver:
                 if most > 1 and count <= MAX_SYMBOLS:
                     symbols = _run(places[at : at + most], lows[at : at + most], index)
                 run = view[start : start + symbols * segment]
-                self._handle_run(run, segment, symbols, header, now_ns)
+                self._handle_run(run, segment, symbols, at, header, now_ns)
             elif kind == XOR:
                 self._handle_parity(header, view[start + HEADER_SIZE : start + segment], now_ns)
             else:
@@ -364,17 +373,19 @@ class StreamReceiver:
         view: memoryview,
         segment: int,
         symbols: int,
+        at: int,
         header: tuple[int, int, int, int, int, int],
         now_ns: int,
     ) -> None:
-        """Symbols of one unit in their order."""
+        """Symbols of one unit in their order, ``at`` so many in the train."""
         _, kind, epoch, index, count, unit = header
         if index >= count or count > MAX_SYMBOLS or bool(epoch) is (self._opener is None):
             self.counters["malformed"] += 1
             return
         partial = self._room_for(unit, epoch, count, len(view), now_ns)
         if partial is not None:
-            self._place(partial, view, segment, index, symbols, now_ns)
+            self._place(partial, view, segment, index, symbols, at)
+            self._finish(partial, now_ns)
         if kind != REPAIR and self._near(unit):
             self._advance(unit, index, symbols, count, now_ns)
             if kind == POLL and index + symbols == count:
@@ -421,7 +432,7 @@ class StreamReceiver:
             self._distrust(partial)
             return
         size = len(recovered)
-        partial.add(missing.bit_length() - 1, 1, size, recovered)
+        partial.add(missing.bit_length() - 1, (recovered,))
         self._held_bytes += size
         self._fresh += size + HEADER_SIZE
         self.counters["repaired"] += 1
@@ -473,7 +484,7 @@ class StreamReceiver:
         segment: int,
         index: int,
         symbols: int,
-        now_ns: int,
+        at: int,
     ) -> None:
         _, _, epoch, _, count, unit = HEADER.unpack_from(view)
         symbol = min(segment, len(view)) - HEADER_SIZE
@@ -484,21 +495,28 @@ class StreamReceiver:
             self.counters["conflicts"] += 1
             self._distrust(partial)
             return
-        before = partial.size
-        fresh = partial.add(index, symbols, symbol, strip(view, segment, symbols))
+        before, landing, owner = partial.size, self._landing, self._owner
+        if landing is None or (owner is None and len(view) < KEEP_FROM):
+            keep = False
+        else:
+            keep = owner is None or owner is partial
+        if landing is not None and keep:
+            fresh = partial.add(index, landing.payloads()[at : at + symbols])
+            if fresh and owner is None:
+                self._owner = partial
+                partial.landings.append(landing)
+        else:
+            fresh = partial.add(index, cut(view, segment, symbols))
         self._held_bytes += partial.size - before
         self._fresh += (partial.size - before) + fresh * HEADER_SIZE
         self.counters["duplicates"] += symbols - fresh
         if fresh and unit << 6 | index < self._expect:
             self.counters["repaired"] += fresh
-        self._finish(partial, now_ns)
 
     def _distrust(self, partial: Partial) -> None:
         """Drop what has come of a unit; from now on only the leg is believed."""
         self._held_bytes -= partial.size
-        partial.size = partial.mask = 0
-        partial.chunks.clear()
-        partial.sealed = None
+        partial.clear()
         partial.by_leg = True
         if not self._listening:
             self._expect = max(self._expect, (partial.unit + 1) << 6)
@@ -506,13 +524,12 @@ class StreamReceiver:
 
     def _finish(self, partial: Partial, now_ns: int) -> bool:
         """Open a unit if it is whole; whether it was."""
-        whole = partial.joined()
-        if whole is None:
-            return False
-        if self._opener is None:
-            partial.payload = whole
+        if partial.complete or not partial.whole:
+            return partial.complete
+        if self._opener is not None:
+            self._unseal(partial, partial.joined(), now_ns)
         else:
-            self._unseal(partial, whole, now_ns)
+            partial.payload = partial.scattered() if partial.landings else partial.joined()
         return True
 
     def _unseal(self, partial: Partial, sealed: bytes, now_ns: int) -> None:
@@ -534,17 +551,15 @@ class StreamReceiver:
 
     def _add_repair(self, partial: Partial, bitmap: int, symbol: int, payload: memoryview) -> None:
         before = partial.size
+        view = memoryview(bytes(payload))
+        payloads = [view[start : start + symbol] for start in range(0, len(view), symbol)]
         if bitmap == full(partial.count):
-            partial.mask = 0
-            partial.chunks.clear()
-            partial.size = 0
-            partial.add(0, partial.count, symbol, bytes(payload))
+            partial.clear()
+            partial.add(0, payloads)
         else:
-            position = 0
-            for index in range(partial.count):
-                if bitmap >> index & 1:
-                    partial.add(index, 1, symbol, bytes(payload[position : position + symbol]))
-                    position += symbol
+            indices = (index for index in range(partial.count) if bitmap >> index & 1)
+            for index, one in zip(indices, payloads, strict=True):
+                partial.add(index, (one,))
         self._held_bytes += partial.size - before
 
     # Order
@@ -573,7 +588,7 @@ class StreamReceiver:
         held = self._held
         while (partial := held.get(self._next)) is not None and partial.payload is not None:
             self.ready.append(partial.payload)
-            self._ready_bytes += len(partial.payload) + UNIT_OVERHEAD
+            self._ready_bytes += partial.size + UNIT_OVERHEAD
             self._forget(self._next)
             self._next += 1
         if self._expect < self._next << 6:
@@ -618,7 +633,7 @@ class StreamReceiver:
         for number in [number for number in self._held if number < unit]:
             self._forget(number)
 
-    def take(self) -> list[bytes | Landing]:
+    def take(self) -> list[bytes | Landing | Scattered]:
         """The units in order since the last call; their bytes no longer count here."""
         ready, self.ready = self.ready, []
         self._ready_bytes = 0

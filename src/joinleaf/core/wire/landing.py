@@ -8,6 +8,9 @@ A long message is joined once, from all the landings that hold its parts. Each o
 one owner: whoever receives takes a fresh one if what it received was kept, and ``Landings.free``
 is called where the last byte has been copied, and nowhere else. A landing that is forgotten is
 merely collected; one that was used again too soon would be silent corruption.
+
+A unit of which something was lost lies in several places: in landings, and in copies of what came
+in trains too short to keep (``Scattered``).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Final
 
 from joinleaf.core.wire.units import HEADER_SIZE, MAX_SYMBOLS
 
-__all__ = ["LANDING_BYTES", "Landing", "Landings"]
+__all__ = ["LANDING_BYTES", "Landing", "Landings", "Scattered"]
 
 LANDING_BYTES: Final = 1 << 16
 """No train is longer than a datagram may be, 65,535 bytes."""
@@ -72,12 +75,44 @@ class Landing:
         parts = self.payloads()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    @property
+    def landings(self) -> tuple[Landing]:
+        """Where it lies."""
+        return (self,)
+
     def _keep(self, segment: int) -> None:
         end = min(LANDING_BYTES, segment * MAX_SYMBOLS)
         self._payloads = [
             self.view[at + HEADER_SIZE : at + segment] for at in range(0, end, segment)
         ]
         self._cut = segment
+
+
+class Scattered:
+    """A whole unit that lies in several places.
+
+    Args:
+        parts: The payload of each symbol, in their order.
+        landings: Those that some of them lie in, and nothing else that is of use.
+        payload_bytes: Bytes of all parts.
+    """
+
+    __slots__ = ("_parts", "landings", "payload_bytes")
+
+    def __init__(
+        self, parts: list[bytes | memoryview], landings: list[Landing], payload_bytes: int
+    ) -> None:
+        self._parts = parts
+        self.landings = landings
+        self.payload_bytes = payload_bytes
+
+    def payloads(self) -> list[bytes | memoryview]:
+        """The payload of each symbol, in their order."""
+        return self._parts
+
+    def joined(self) -> bytes | memoryview:
+        """The payloads as one."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
 
 class Landings:
@@ -92,7 +127,7 @@ class Landings:
         """One that nobody looks at; the last that was freed, as it is still in the cache."""
         return self._kept.pop() if self._kept else Landing()
 
-    def free(self, landing: Landing) -> None:
-        """Nobody looks at it any more."""
+    def free(self, unit: Landing | Scattered) -> None:
+        """Nobody looks at what it lies in any more."""
         if len(self._kept) < KEPT:
-            self._kept.append(landing)
+            self._kept += unit.landings

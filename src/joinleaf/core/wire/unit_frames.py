@@ -17,7 +17,7 @@ from joinleaf.core.wire.frames import (
     HEADER,
     parse_header,
 )
-from joinleaf.core.wire.landing import Landing, Landings
+from joinleaf.core.wire.landing import Landing, Landings, Scattered
 
 __all__ = ["UnitFrame", "UnitReader"]
 
@@ -56,7 +56,7 @@ class UnitReader:
         self._head = b""  # a header that a unit's end has cut
         self._begun = UnitFrame(0, 0, 0, 0, b"")  # the frame whose parts are held
         self._parts: list[bytes | memoryview] = []
-        self._held: list[Landing] = []  # which the parts are in
+        self._held: list[Landing | Scattered] = []  # which the parts are in
         self._missing = 0
 
     @property
@@ -64,7 +64,7 @@ class UnitReader:
         """Whether a part of a frame is held."""
         return self._missing > 0
 
-    def take(self, unit: bytes | Landing) -> Iterable[UnitFrame]:
+    def take(self, unit: bytes | Landing | Scattered) -> Iterable[UnitFrame]:
         """The frames that this unit completes; each is valid until the next is asked for.
 
         Raises:
@@ -84,7 +84,9 @@ class UnitReader:
         self._missing -= size
         return () if self._missing else (self._complete(),)
 
-    def _frames(self, payload: bytes | memoryview, landing: Landing | None) -> Iterator[UnitFrame]:
+    def _frames(
+        self, payload: bytes | memoryview, landing: Landing | Scattered | None
+    ) -> Iterator[UnitFrame]:
         position = 0
         if self._missing:
             position, self._missing = self._missing, 0

@@ -49,6 +49,7 @@ __all__ = [
     "UNIT_OVERHEAD",
     "XOR",
     "Layout",
+    "cut",
     "exclusive_or",
     "join_symbols",
     "parity_header",
@@ -172,6 +173,14 @@ def strip(view: memoryview, segment: int, count: int) -> bytes:
     if count == 1:
         return bytes(view[HEADER_SIZE:segment])
     return b"".join(_cutter(HEADER_SIZE, segment, count)(view))
+
+
+def cut(view: memoryview, segment: int, count: int) -> tuple[bytes | memoryview, ...]:
+    """A copy of the same, symbol by symbol."""
+    if count == 1:
+        return (bytes(view[HEADER_SIZE:segment]),)
+    copy: tuple[memoryview, ...] = _cutter(HEADER_SIZE, segment, count)(memoryview(bytes(view)))
+    return copy
 
 
 def parity_header(tag: int, epoch: int, count: int, unit: int, parts: int) -> bytes:
