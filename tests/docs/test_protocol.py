@@ -128,8 +128,8 @@ class Leaf:
         self, ack: int, seen: int, *, heard: bool = True, missing: tuple[int, ...] = ()
     ) -> None:
         window = self.group["window"]
-        fixed = (ack, seen, NO_UNIT, 0, window, heard, 0, len(missing))
-        body = struct.pack(">QQQIIBBH", *fixed)
+        fixed = (ack, seen, NO_UNIT, 0, window, heard, 0, len(missing), 0)
+        body = struct.pack(">QQQIIBBHH", *fixed)
         for unit in missing:
             body += struct.pack(">IHBQ", unit - ack, 1, 0, NO_UNIT)
         self.say(REPORT, body)

@@ -9,6 +9,7 @@ from typing import Final
 from joinleaf.core.keys.group import GroupKeys, LeafKeys
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.wire.frames import HEADER as FRAME
+from joinleaf.core.wire.landing import LANDING_BYTES, Landing
 from joinleaf.core.wire.reports import (
     Timing,
     decode_report,
@@ -105,7 +106,14 @@ def operate(receiver: StreamReceiver, operation: int, body: bytearray, now_ns: i
         case 4:
             receiver.tick(now_ns)
         case _:
-            receiver.handle_train(view, SEGMENT if operation & 8 else len(view), now_ns)
+            segment = SEGMENT if operation & 8 else operation if operation & 16 else len(view)
+            if operation & 32 and body:
+                landing = Landing()
+                landing.size, landing.segment = min(len(body), LANDING_BYTES), segment or 1
+                landing.view[: landing.size] = view[: landing.size]
+                receiver.handle_landing(landing, now_ns)
+            else:
+                receiver.handle_train(view, segment, now_ns)
 
 
 def check(receiver: StreamReceiver, now_ns: int) -> None:

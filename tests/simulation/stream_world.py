@@ -15,6 +15,7 @@ from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.reliability.seams import Congestion, Opener, Pacer, Sealer
 from joinleaf.core.reliability.sender import StreamSender, Train
 from joinleaf.core.wire.frames import HEADER, RAW, FrameReader, Kind, data_header
+from joinleaf.core.wire.landing import LANDING_BYTES, Landings
 from joinleaf.core.wire.reports import decode_start, decode_unit
 from joinleaf.core.wire.units import HEADER_SIZE, Layout
 
@@ -52,6 +53,7 @@ class Leaf:
             probe=PROBE,
             opener=None if world.opener is None else world.opener(),
         )
+        self.landings = Landings()
         self.reader = FrameReader(memoryview(bytearray(1 << 18)), 1 << 24)
         self.got: list[int] = []  # numbers of messages
         self.by_leg = False  # served by its leg
@@ -97,10 +99,22 @@ class Leaf:
                 if len(symbols[count]) > size:
                     break
                 count += 1
-            train = bytearray(b"".join(symbols[:count]))
-            self.receiver.handle_train(memoryview(train), size, self.world.now)
+            train = b"".join(symbols[:count])
+            if len(train) > LANDING_BYTES or self.rng.random() < 0.5:
+                self.receiver.handle_train(memoryview(bytearray(train)), size, self.world.now)
+            else:
+                self.land(train, size)
             del symbols[:count]
             self.settle()
+
+    def land(self, train: bytes, segment: int) -> None:
+        """Hand it over in a landing, as a driver does; nothing is left there of what was."""
+        landing = self.landings.take()
+        landing.view[:] = bytes(len(landing.view))
+        landing.view[: len(train)] = train
+        landing.size, landing.segment = len(train), segment
+        if not self.receiver.handle_landing(landing, self.world.now):
+            self.landings.free(landing)
 
     def settle(self) -> None:
         """Fetch what is ready, send the report that is due, arm the timer."""
@@ -123,9 +137,12 @@ class Leaf:
         self.settle()
 
     def fetch(self) -> None:
-        for payload in self.receiver.take():
-            assert isinstance(payload, bytes)  # nothing lands here
-            self.read(payload)
+        for unit in self.receiver.take():
+            if isinstance(unit, bytes):
+                self.read(unit)
+            else:
+                self.read(unit.joined())
+                self.landings.free(unit)
 
     def read(self, data: bytes | memoryview) -> None:
         for frame in self.reader.feed(data):

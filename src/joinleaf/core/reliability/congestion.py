@@ -16,6 +16,7 @@ the leaves can take, and what was agreed (``core.qos``).
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from collections.abc import Hashable
 from typing import Final
@@ -56,6 +57,10 @@ OUTLIER_SHARE: Final = 0.1
 OUTLIER_TIMES: Final = 4
 """A leaf that usually loses this much, and so many times as much as half of the others, is bad."""
 
+SEVERAL: Final = 3
+"""Leaves that lose something each before it is usual for the stream: fewer are repaired one by
+one."""
+
 QUEUE_NS: Final = 2_000_000
 """A shorter wait is no sign of a queue: hosts take that long to get round to a packet."""
 
@@ -89,6 +94,8 @@ class CongestionWindow:
         rate_bytes_per_s: How fast a window may leave, with some haste; 0: no round trip is known.
         carried_bytes_per_s: At what rate the stream arrived in the best round of late; 0: not
             known yet.
+        usual_loss: Share of symbols, 0 to 1, that at least ``SEVERAL`` leaves lose each, whatever
+            is sent.
 
     Source:
         RFC 9438 (CUBIC), TCP Veno (Fu and Liew, 2003), PGMCC (Rizzo, 2000; RFC 4654 for the
@@ -116,6 +123,7 @@ class CongestionWindow:
         "carried_bytes_per_s",
         "rate_bytes_per_s",
         "slow_start",
+        "usual_loss",
     )
 
     def __init__(self, *, ceiling: int, symbol_bytes: int, unit_bytes: int) -> None:
@@ -139,7 +147,7 @@ class CongestionWindow:
         self._estimate = self._window  # what a Reno with the same losses would have
         self._epoch_ns: int | None = None
         self._origin = self._window  # when the epoch began
-        self.rate_bytes_per_s = self.carried_bytes_per_s = 0.0
+        self.rate_bytes_per_s = self.carried_bytes_per_s = self.usual_loss = 0.0
 
     @property
     def window_bytes(self) -> int:
@@ -187,6 +195,7 @@ class CongestionWindow:
         if leaf == self._worst:
             self._worst = None
         self._reckon_rates()
+        self._reckon_usual()
 
     def on_report(
         self,
@@ -210,11 +219,18 @@ class CongestionWindow:
             was_usual = path.usual
             path.close_block(now_ns)
             self._judge(leaf, path, was_usual)
+            if path.usual != was_usual:
+                self._reckon_usual()
         if acked_bytes:
             self._grow(acked_bytes, now_ns)
         self._reckon_rates()
 
     # Losses
+
+    def _reckon_usual(self) -> None:
+        usual = [path.usual for leaf, path in self._paths.items() if leaf not in self._outliers]
+        most = heapq.nlargest(SEVERAL, usual)
+        self.usual_loss = most[-1] if len(most) == SEVERAL else 0.0
 
     def _lost(self, leaf: Hashable, path: LeafPath, now_ns: int) -> None:
         hard = path.told >= HARD_SYMBOLS and path.share > HARD_SHARE

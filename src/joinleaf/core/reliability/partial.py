@@ -27,7 +27,7 @@ class Partial:
         size: Bytes held.
         landings: Those that its symbols lie in, and those of no other unit.
         sealed: The whole payload, while the key for it has not come.
-        payload: The whole payload, readable.
+        payload: The whole payload, readable, or where it lies.
         by_leg: Something was wrong with what the group brought; only the leg is believed now.
         since_ns: When the first of it came, or when it was sealed and no key was there.
     """
@@ -43,7 +43,7 @@ class Partial:
         self.count = count
         self.landings: list[Landing] = []
         self.sealed: bytes | None = None
-        self.payload: bytes | Scattered | None = None
+        self.payload: bytes | Landing | Scattered | None = None
         self.by_leg = False
         self.since_ns = now_ns
         self.symbol = 0
@@ -91,6 +91,12 @@ class Partial:
         self.mask |= run
         self.size += (symbols - 1) * length + len(payloads[-1])
         return symbols
+
+    def take(self, landing: Landing) -> None:
+        """All of it lies there, and nothing else does."""
+        self.mask = (1 << self.count) - 1
+        self.size = landing.payload_bytes
+        self.payload = landing
 
     @property
     def whole(self) -> bool:

@@ -77,6 +77,7 @@ frames are on the leg before the first unit of their epoch is on the group."""
 
 _U64: Final = (1 << 64) - 1
 _LOW: Final = tuple(bytes([value]) * MAX_SYMBOLS for value in range(256))
+_PARITY: Final = bytes([XOR]) * MAX_SYMBOLS
 _DEFAULT_TIMING: Final = Timing(0, 0, 10_000, 1)
 
 
@@ -104,9 +105,9 @@ class StreamReceiver:
     __slots__ = (
         "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
         "_gap_is_new", "_held", "_held_bytes", "_holding", "_landing", "_last_report_ns",
-        "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes", "_reorder_ns",
-        "_report_due", "_seed", "_serial", "_stops", "_tag", "_timing", "_told", "_window",
-        "backlog", "counters", "probe_heard", "ready",
+        "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes", "_recovered",
+        "_reorder_ns", "_report_due", "_seed", "_serial", "_stops", "_tag", "_timing", "_told",
+        "_window", "backlog", "counters", "probe_heard", "ready",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +145,7 @@ class StreamReceiver:
         self._holding = False
         self._advertised = window_bytes
         self._fresh = 0  # bytes since the last report
+        self._recovered = 0  # symbols, since then, that were missing and never reported so
         self._echo, self._echo_ns, self._serial = NO_UNIT, 0, -1
         self._gap_due: int | None = None
         self._gap_is_new = False  # it is due for a hole that has not been reported yet
@@ -248,19 +250,39 @@ class StreamReceiver:
         Returns:
             Whether it was kept, and is among what is ready: receive into another one.
         """
-        view = landing.view[: landing.size]
-        if landing.size < KEEP_FROM or self._opener is not None:
-            self.handle_train(view, landing.segment, now_ns)
+        view, segment = landing.view[: landing.size], landing.segment
+        if landing.size < KEEP_FROM or segment <= HEADER_SIZE or self._opener is not None:
+            self.handle_train(view, segment, now_ns)
             return False
-        if not self._is_next(view, landing.segment):
-            self._landing = landing
-            self._handle_symbols(view, landing.segment, now_ns)
-            kept = self._owner is not None
-            self._landing = self._owner = None
-            return kept
-        self.ready.append(landing)
-        self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
-        self._delivered(view, now_ns)
+        unit = self._whole_unit(view, segment)
+        if unit == self._next and self._in_order:
+            landing.size = min(landing.size, view[7] * segment)  # parity is of no use now
+            self.ready.append(landing)
+            self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
+            self._delivered(view, now_ns)
+            return True
+        if unit > self._next and self._hold_landing(unit, landing, now_ns):
+            return True
+        self._landing = landing
+        self._handle_symbols(view, segment, now_ns)
+        kept = self._owner is not None
+        self._landing = self._owner = None
+        return kept
+
+    def _hold_landing(self, unit: int, landing: Landing, now_ns: int) -> bool:
+        """Keep a whole unit that is not the next, with nothing of it here; False: look closer."""
+        over = self._held_bytes + landing.size + UNIT_OVERHEAD > self._window
+        if over or unit in self._held or not self._near(unit):
+            return False
+        _, kind, epoch, _, count, _ = HEADER.unpack_from(landing.view)
+        landing.size = min(landing.size, count * landing.segment)
+        partial = self._hold(unit, epoch, count, now_ns)
+        partial.take(landing)
+        self._held_bytes += partial.size
+        self._fresh += landing.size
+        self._advance(unit, 0, count, count, now_ns)
+        if kind == POLL or self._fresh >= self._every:
+            self._want_report(now_ns)
         return True
 
     def handle_train(self, view: memoryview, segment: int, now_ns: int) -> None:
@@ -274,35 +296,40 @@ class StreamReceiver:
         """
         if len(view) <= HEADER_SIZE or segment <= HEADER_SIZE:
             self.counters["malformed"] += 1
-        elif self._is_next(view, segment) and self._deliver_whole(view, segment):
+        elif (
+            self._whole_unit(view, segment) == self._next
+            and self._in_order
+            and self._deliver_whole(view, segment)
+        ):
             self._delivered(view, now_ns)
         else:
             self._handle_symbols(view, segment, now_ns)
 
-    def _is_next(self, view: memoryview, segment: int) -> bool:
-        """Whether this is the next unit as a whole and nothing else, and nothing is in its way."""
-        size = len(view)
-        if size <= HEADER_SIZE:
-            return False
+    @property
+    def _in_order(self) -> bool:
+        """Whether the next unit can be delivered as it comes."""
+        return not self._held and self._ready_bytes <= self._window
+
+    def _whole_unit(self, view: memoryview, segment: int) -> int:
+        """The unit that this is, as a whole and with nothing but parity behind it; -1: none."""
         tag, kind, epoch, index, count, unit = HEADER.unpack_from(view)
-        return (
-            unit == self._next
-            and not self._held
-            and not index
+        whole = (
+            not index
             and tag == self._tag
             and kind & 0x7F == DATA
-            and (count - 1) * segment + HEADER_SIZE < size <= count * segment
+            and (count - 1) * segment + HEADER_SIZE < len(view)
+            and (len(view) <= count * segment or _is_parity(view, segment, count))
             and not self._listening
-            and self._ready_bytes <= self._window
             and bool(epoch) is (self._opener is not None)
             and (
                 count == 1
                 or (
-                    view[6::segment] == INDICES[:count]
-                    and view[15::segment] == _LOW[unit & 255][:count]
+                    view[6 : count * segment : segment] == INDICES[:count]
+                    and view[15 : count * segment : segment] == _LOW[unit & 255][:count]
                 )
             )
         )
+        return unit if whole else -1
 
     def _delivered(self, view: memoryview, now_ns: int) -> None:
         """The next unit is ready; go on."""
@@ -432,7 +459,10 @@ class StreamReceiver:
             self._distrust(partial)
             return
         size = len(recovered)
-        partial.add(missing.bit_length() - 1, (recovered,))
+        index = missing.bit_length() - 1
+        partial.add(index, (recovered,))
+        if partial.unit << 6 | index >= self._told:
+            self._recovered += 1  # the root would not learn of the loss
         self._held_bytes += size
         self._fresh += size + HEADER_SIZE
         self.counters["repaired"] += 1
@@ -796,11 +826,12 @@ class StreamReceiver:
                 Report(self._stops, NO_UNIT, NO_UNIT, 0, window, self.probe_heard, False, 0, ())
             )
         delay_us = min((now_ns - self._echo_ns) // 1000, 0xFFFFFFFF)
+        recovered, self._recovered = self._recovered, 0
         return report_frame(
             Report(
                 self._next, -(-self._expect // 64), self._echo, max(0, delay_us), window,
                 self.probe_heard, self._serial >= 0, max(0, self._serial),
-                self._entries(self._told),
+                self._entries(self._told), recovered,
             )
         )  # fmt: skip
 
@@ -835,6 +866,12 @@ class StreamReceiver:
         if partial.unit == limit >> 6:
             known &= full(limit & 63)
         return known & ~partial.mask
+
+
+def _is_parity(view: memoryview, segment: int, count: int) -> bool:
+    """Whether there is nothing but parity behind the first ``count`` symbols."""
+    kinds = view[count * segment + 4 :: segment]
+    return kinds == _PARITY[: len(kinds)]
 
 
 def _run(places: bytes, lows: bytes, index: int) -> int:

@@ -82,6 +82,11 @@ class Congestion(Protocol):
         """Bytes, headers included, that may be on the way: sent, and not known of by every leaf."""
         ...
 
+    @property
+    def usual_loss(self) -> float:
+        """Share of symbols, 0 to 1, that at least a few leaves lose each, whatever is sent."""
+        ...
+
     def on_sent(self, size: int, now_ns: int) -> None:
         """``size`` bytes have left for the first time or again; called once per train."""
         ...

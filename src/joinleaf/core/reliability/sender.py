@@ -48,6 +48,7 @@ from joinleaf.core.wire.units import (
     UNIT_OVERHEAD,
     Layout,
     exclusive_or,
+    guarded,
     parity_header,
     strip,
     write_unit,
@@ -113,6 +114,17 @@ MAX_TOLD: Final = 512
 """Units of which one report's losses are looked at, about half a millisecond: a report of one entry
 can name 65,535, and a hostile leaf send many. The next report tells of what is left."""
 
+GUARDS: Final = ((0.03, 6), (0.02, 4), (0.003, 3))
+"""Parity symbols that a full unit is given in advance, from which usual loss on. With three for 41
+symbols at 1 per cent a leaf lacks something of one unit in thirty, and not of every third: what it
+need not ask for is worth more than the 7 per cent."""
+
+GUARDED_FROM: Final = 24
+"""Symbols of a unit for which that pays."""
+
+FEW: Final = 8
+"""Symbols of a unit that are lost one by one: parity is of no use where whole trains are."""
+
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
 
@@ -176,12 +188,12 @@ class StreamSender:
 
     __slots__ = (
         "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
-        "_first_pending", "_flight", "_group_rtt_ns", "_kept", "_last_new_ns", "_layout", "_leaves",
-        "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending", "_pending_bytes",
-        "_planned", "_poll_at", "_rtt_known", "_sealer", "_sent", "_sent_bytes", "_sent_symbols",
-        "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag", "_timing_is_old",
-        "_told_ns", "_window", "counters",
-        "next_unit", "pacer",
+        "_few", "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
+        "_layout", "_leaves", "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending",
+        "_pending_bytes", "_planned", "_poll_at", "_rtt_known", "_sealer", "_sealing", "_sent",
+        "_sent_bytes",
+        "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
+        "_timing_is_old", "_told_ns", "_window", "counters", "next_unit", "pacer",
     )  # fmt: skip
 
     def __init__(
@@ -198,7 +210,8 @@ class StreamSender:
         self._tag = tag
         self._window = window_bytes
         self._sealer = sealer
-        self._capacity = layout.unit_bytes - (sealer.overhead if sealer else 0)
+        self._sealing = sealer.overhead if sealer else 0
+        self._capacity = layout.unit_bytes - self._sealing
         self._congestion = congestion
         self.pacer = pacer
         self.next_unit = 0
@@ -221,6 +234,8 @@ class StreamSender:
         self._planned: dict[int, deque[Again]] = {}  # by length of the symbols
         self._last_new_ns = 0  # when a unit was sent for the first time
         self._flight = Flight()
+        self._guard = 0  # parity symbols sent along with a full unit
+        self._few = 0.0  # share of the units with losses that lost few symbols
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
         self._group_rtt_ns = INITIAL_RTT_NS
@@ -233,7 +248,8 @@ class StreamSender:
         self._timing_is_old = False
         self.counters = dict.fromkeys(
             (
-                "units", "bytes", "repaired_symbols", "parity_symbols", "repair_trains",
+                "units", "bytes", "guard_symbols", "repaired_symbols", "parity_symbols",
+                "repair_trains",
                 "repair_bytes", "leg_repairs", "syncs", "reports", "stale_reports",
                 "reported_symbols", "demoted", "skipped",
             ),
@@ -288,10 +304,15 @@ class StreamSender:
     @property
     def capacity(self) -> int:
         """Bytes of the stream in a full unit: less than it can hold where the rate is low."""
-        if self.pacer is None or (burst := self.pacer.max_burst()) >= LARGEST_TRAIN:
-            return self._capacity
+        burst = LARGEST_TRAIN if self.pacer is None else self.pacer.max_burst()
         layout = self._layout
-        overhead = layout.unit_bytes - self._capacity + HEADER_SIZE * layout.count(burst)
+        if self._guard:
+            symbols = guarded(min(layout.symbols, burst // layout.segment), self._guard)
+            if symbols >= GUARDED_FROM:
+                return symbols * layout.payload - self._sealing
+        if burst >= LARGEST_TRAIN:
+            return self._capacity
+        overhead = self._sealing + HEADER_SIZE * layout.count(burst)
         return max(LEAST_UNIT, min(self._capacity, burst - overhead))
 
     @property
@@ -350,7 +371,14 @@ class StreamSender:
             if under_way and under_way + size > congestion.window_bytes:
                 congestion.on_limited()
                 return False
-        return self._conforms(size - UNIT_OVERHEAD, now_ns)
+        size -= UNIT_OVERHEAD
+        return self._conforms(size + self._guards(size) * self._layout.segment, now_ns)
+
+    def _guards(self, size: int) -> int:
+        """Parity symbols that go along with a unit of ``size`` bytes on the wire."""
+        count, rest = divmod(size, self._layout.segment)
+        most = guarded(self._layout.symbols, self._guard)
+        return self._guard if not rest and GUARDED_FROM <= count <= most else 0
 
     def _conforms(self, size: int, now_ns: int) -> bool:
         """Whether the pacer lets so many bytes leave now; if not, when it will is noted."""
@@ -368,7 +396,7 @@ class StreamSender:
         built = self._built.get(self._sent)
         if built is not None:
             return built.size
-        size = sum(map(len, self._pending[0]))
+        size = sum(map(len, self._pending[0])) + self._sealing
         return size + HEADER_SIZE * self._layout.count(size) + UNIT_OVERHEAD
 
     def _limit(self) -> int | None:
@@ -400,11 +428,30 @@ class StreamSender:
         self._sent_symbols += unit.count
         self.counters["units"] += 1
         self.counters["bytes"] += len(unit.image)
-        self._left(len(unit.image), now_ns)
+        train = self._guarded(unit, number) if self._guard else unit.image
+        self._left(len(train), now_ns)
         self._arm_sync(now_ns)
         if self._base not in self._at:
             self._release()  # who is served begins later: nobody will acknowledge this
-        return Train(unit.image, self._layout.segment, number)
+        return Train(train, self._layout.segment, number)
+
+    def _guarded(self, unit: _Unit, number: int) -> bytes:
+        """A unit's image with parity symbols behind it, each of every so manieth symbol.
+
+        Of neighbours, for losses come in bursts.
+        """
+        image, segment, count = unit.image, self._layout.segment, unit.count
+        guard = self._guards(len(image))
+        if not guard:
+            return image
+        view, parts = memoryview(image), [image]
+        payloads = [view[at + HEADER_SIZE : at + segment] for at in range(0, len(image), segment)]
+        for first in range(guard):
+            bitmap = sum(1 << index for index in range(first, count, guard))
+            parts.append(parity_header(self._tag, unit.epoch, count, number, bitmap))
+            parts.append(exclusive_or(payloads[first::guard], segment - HEADER_SIZE))
+        self.counters["guard_symbols"] += guard
+        return b"".join(parts)
 
     def _build(self, number: int, parts: list[Buffer], kind: int = DATA) -> _Unit:
         payload, epoch = _joined(parts), 0
@@ -654,8 +701,19 @@ class StreamSender:
             self._timing_is_old = True
         if self._congestion is not None:
             symbols = self._sent_symbols - leaf.symbols
+            lost += report.recovered  # whoever mended it, something was lost
             self._congestion.on_report(seen, lost, symbols, rtt_ns, now_ns, key)
+            self._choose_guard(self._congestion.usual_loss)
         leaf.symbols = self._sent_symbols
+
+    def _choose_guard(self, loss: float) -> None:
+        """How much parity pays, by what is usually lost; none where whole trains are."""
+        self._guard = 0
+        if loss and self._few >= 0.5:
+            for least, guard in GUARDS:
+                if loss >= least and guarded(self._layout.symbols, guard) >= GUARDED_FROM:
+                    self._guard = guard
+                    break
 
     def _hear_aside(self, leaf: _Leaf, report: Report, now_ns: int) -> None:
         leaf.window, leaf.heard_ns = report.window, now_ns
@@ -728,6 +786,9 @@ class StreamSender:
         gather_ns = self._gather_ns()
         leaf.credit -= self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, gather_ns)
         new = leaf.tally.reported(lost, old_before, self._mended)
+        if lost:
+            few = sum(missing.bit_count() <= FEW for missing in lost.values())
+            self._few += (few / len(lost) - self._few) / 8
         self.counters["reported_symbols"] += new
         return new
 

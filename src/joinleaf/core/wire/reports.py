@@ -1,6 +1,7 @@
 """Bodies of the frames about the multicast stream that travel on the legs. Fixed binary layouts.
 
     REPORT       ack 8 | seen 8 | echo 8 | delay_us 4 | window 4 | flags 1 | serial 1 | entries 2
+                 recovered 2
                  then per entry: offset 4 | run 2 | flags 1 | bitmap 8
     START        unit 8 | timing 16
     STOP, SKIP   unit 8
@@ -46,6 +47,8 @@ NO_UNIT: Final = (1 << 64) - 1
 MAX_ENTRIES: Final = 64
 """Entries of a report: more losses than that are told in the next one, when these are mended."""
 
+MAX_RECOVERED: Final = 0xFFFF
+
 HEARD: Final = 1
 SYNCED: Final = 2
 _REPORT_FLAGS: Final = HEARD | SYNCED
@@ -53,7 +56,7 @@ _REPORT_FLAGS: Final = HEARD | SYNCED
 BY_LEG: Final = 1
 """Flag of an entry: send it over the leg, for what came by the group was spoiled."""
 
-_REPORT: Final = struct.Struct(">QQQIIBBH")
+_REPORT: Final = struct.Struct(">QQQIIBBHH")
 _ENTRY: Final = struct.Struct(">IHBQ")
 _TIMING: Final = struct.Struct(">IIII")
 _UNIT: Final = struct.Struct(">Q")
@@ -89,6 +92,8 @@ class Report(NamedTuple):
         synced: See ``echo``.
         serial: See ``echo``.
         entries: What is missing, oldest first.
+        recovered: Symbols that were lost since the report before, of which none tells, because
+            parity symbols brought them back; no more are counted than fit.
     """
 
     ack: int
@@ -100,6 +105,7 @@ class Report(NamedTuple):
     synced: bool
     serial: int
     entries: Sequence[tuple[int, int, int, int]]
+    recovered: int = 0
 
 
 class Timing(NamedTuple):
@@ -136,7 +142,8 @@ def report_frame(report: Report) -> bytes:
     if len(entries) > MAX_ENTRIES:
         raise ValueError(f"{len(entries)} entries are more than {MAX_ENTRIES}")
     flags = HEARD * report.heard | SYNCED * report.synced
-    body = _REPORT.pack(*report[:5], flags, report.serial, len(entries))
+    recovered = min(report.recovered, MAX_RECOVERED)
+    body = _REPORT.pack(*report[:5], flags, report.serial, len(entries), recovered)
     if entries:
         body += b"".join([_ENTRY.pack(*entry) for entry in entries])
     return control_frame(Kind.REPORT, body)
@@ -150,7 +157,7 @@ def decode_report(body: memoryview) -> Report:
     """
     if len(body) < _REPORT.size:
         raise RemoteProtocolError(f"a report of {len(body)} bytes")
-    ack, seen, echo, delay, window, flags, serial, count = _REPORT.unpack_from(body)
+    ack, seen, echo, delay, window, flags, serial, count, recovered = _REPORT.unpack_from(body)
     if count > MAX_ENTRIES or len(body) != _REPORT.size + count * _ENTRY.size:
         raise RemoteProtocolError(f"a report of {len(body)} bytes with {count} entries")
     if flags & ~_REPORT_FLAGS:
@@ -160,7 +167,7 @@ def decode_report(body: memoryview) -> Report:
         if not bitmap or not run or entry_flags & ~BY_LEG or (run > 1 and bitmap != ALL):
             raise RemoteProtocolError("a report with an impossible entry")
     heard, synced = bool(flags & HEARD), bool(flags & SYNCED)
-    return Report(ack, seen, echo, delay, window, heard, synced, serial, entries)
+    return Report(ack, seen, echo, delay, window, heard, synced, serial, entries, recovered)
 
 
 def sync_body(timing: Timing) -> bytes:

@@ -51,6 +51,7 @@ __all__ = [
     "Layout",
     "cut",
     "exclusive_or",
+    "guarded",
     "join_symbols",
     "parity_header",
     "parity_parts",
@@ -188,6 +189,16 @@ def parity_header(tag: int, epoch: int, count: int, unit: int, parts: int) -> by
     first = (parts & -parts).bit_length() - 1
     packed = (unit & _UNITS) << _BEHIND | parts >> first + 1
     return HEADER.pack(tag, XOR, epoch, _PARITY | first, count, packed)
+
+
+def guarded(symbols: int, guard: int) -> int:
+    """Symbols that a unit may have so that ``guard`` parity symbols, sent along, cover them all.
+
+    Args:
+        symbols: That a train may have.
+        guard: Parity symbols; each combines every ``guard``-th symbol.
+    """
+    return min(symbols - guard, guard * MAX_PARTS, MAX_SPAN)
 
 
 def parity_parts(index: int, count: int, packed: int) -> int:
