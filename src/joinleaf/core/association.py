@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
+from joinleaf.core.arrivals import Data, GroupWord
 from joinleaf.core.keys.gates import SESSION_KEY, AnswererGate, AskerGate, Gate
 from joinleaf.core.leg import LegAction, LegInput, LegMachine, LegState
 from joinleaf.core.outbox import Outbox
@@ -130,16 +129,6 @@ class JoinFailed:
     hint: str = field(default="", compare=False)
 
 
-class Data(msgspec.Struct, gc=False):
-    """A DATA frame; ``body`` is valid until the reader is asked for a buffer again.
-
-    Not a dataclass, as the others: there is one for each frame, and it costs a quarter.
-    """
-
-    flags: int
-    body: memoryview
-
-
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Messages that this leg will not get."""
@@ -147,13 +136,6 @@ class Gap:
     sender: int
     first: int
     count: int
-
-
-class GroupWord(msgspec.Struct, gc=False):
-    """A frame about the multicast stream; ``body`` is valid as that of ``Data`` is."""
-
-    kind: int
-    body: memoryview
 
 
 @dataclass(frozen=True, slots=True)

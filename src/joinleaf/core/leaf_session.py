@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from joinleaf.core.arrivals import Arrived, Data, GroupWord
 from joinleaf.core.association import (
-    Data,
     Gap,
-    GroupWord,
     Named,
     QosAgreed,
 )
@@ -18,7 +18,6 @@ from joinleaf.core.leg import LegState
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.session import (
     ROOT_ID,
-    Arrived,
     GroupOffered,
     Leg,
     LegJoined,
@@ -72,7 +71,7 @@ class LeafSession(Session):
         own_leg: Whether it wants everything over its leg.
     """
 
-    _keep_bytes = 2 << 20  # one leg, and messages of a megabyte are common
+    _keep_bytes: ClassVar = 2 << 20  # one leg, and messages of a megabyte are common
 
     def __init__(
         self,

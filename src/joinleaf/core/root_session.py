@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
+from joinleaf.core.arrivals import Arrived, Data, GroupWord
 from joinleaf.core.association import (
-    Data,
     Gap,
-    GroupWord,
     JoinFailed,
     Named,
     QosAgreed,
@@ -23,7 +22,6 @@ from joinleaf.core.root_carriage import RootCarriage
 from joinleaf.core.session import (
     ROOT_ID,
     SECOND,
-    Arrived,
     JoinEnded,
     Leg,
     LegEnded,

@@ -12,19 +12,16 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
-import msgspec
-
+from joinleaf.core.arrivals import Arrived, Data, GroupWord
 from joinleaf.core.association import (
     Asked,
     Association,
     Closed,
-    Data,
     Dropped,
     Event,
     Gap,
-    GroupWord,
     JoinFailed,
     JoinSucceeded,
     Named,
@@ -159,20 +156,6 @@ class LegEnded:
     data: bytes
 
 
-class Arrived(msgspec.Struct, gc=False):
-    """Messages for this end. Not a dataclass, as the others: there is one for each frame.
-
-    Attributes:
-        key: The leg they came by.
-        batch: The messages.
-        size: About how many bytes they take.
-    """
-
-    key: int
-    batch: Batch
-    size: int
-
-
 @dataclass(frozen=True, slots=True)
 class GroupOffered:
     """The root has a multicast stream: hear it if you can (``LeafSession.hear_group``)."""
@@ -278,7 +261,7 @@ class Session(ABC):
         doorstep: Who has connected and is no member yet.
     """
 
-    _keep_bytes = 0  # of a reader's memory between messages; a root may have a thousand
+    _keep_bytes: ClassVar = 0  # of a reader's memory between messages; a root may have a thousand
 
     def __init__(
         self, settings: Settings, incarnation: bytes, scratch: memoryview | None = None

@@ -53,7 +53,8 @@ class StreamDriver(StreamTraffic):
         self._link_reads = 0
         self._comes_late = False  # the last message was waited for: the next will be, most likely
         self._poller_tells_all = side is None or isinstance(side, PlainSide)  # else some is inside
-        _drivers.add(self)
+        self._abandon = self.abandon  # is held weakly in place of the driver: see _drivers
+        _drivers.add(self._abandon)
 
     def receive(
         self,
@@ -341,12 +342,13 @@ class StreamDriver(StreamTraffic):
             self.waiter.interrupt()
 
 
-_drivers: Final[weakref.WeakSet[StreamDriver]] = weakref.WeakSet()
+_drivers: Final[weakref.WeakSet[Callable[[], None]]] = weakref.WeakSet()
+"""How to abandon each. Not the drivers: an instance of a compiled class has no weak references."""
 
 
 def _abandon_all() -> None:
-    for driver in list(_drivers):
-        driver.abandon()
+    for abandon in list(_drivers):
+        abandon()
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from joinleaf.core.keys.gates import Gate
 from joinleaf.core.outbox import Outbox
@@ -318,7 +318,7 @@ class TlsConnection(Connection):
         try:
             while total < len(view):
                 # Any writable buffer will do; the annotations know of bytearray only.
-                count = cast(int, self._tls.read(len(view) - total, cast(bytearray, view[total:])))
+                count: int = cast(Any, self._tls).read(len(view) - total, view[total:])
                 if not count:
                     return total, True
                 total += count

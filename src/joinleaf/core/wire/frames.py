@@ -114,12 +114,15 @@ _BOUNDS: Final = {
 _KNOWN_FLAGS: Final = 7
 
 
+View = memoryview
+
+
 class Frame(NamedTuple):
     """A whole frame; ``body`` is valid until the reader is asked for a buffer again."""
 
     kind: int
     flags: int
-    body: memoryview
+    body: View
 
 
 def control_frame(kind: Kind, body: bytes = b"") -> bytes:
@@ -231,7 +234,8 @@ class FrameReader:
         if self._lent:
             self._take_back()
         if self._filled:
-            view = view[self._gather(view) :]
+            used = self._gather(view)
+            view = view[used:]
             if self._filled != self._total:
                 return
             yield self._take_own()

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from joinleaf.core.wire.frames import Kind, control_frame
+from joinleaf.core.wire.frames import Kind, View, control_frame
 from joinleaf.core.wire.units import ALL, MAX_SEGMENT, MAX_SYMBOLS
 from joinleaf.errors import RemoteProtocolError
 
@@ -133,7 +133,7 @@ class UnitRepair(NamedTuple):
     symbols: int
     symbol: int
     bitmap: int
-    payload: memoryview
+    payload: View
 
 
 def report_frame(report: Report) -> bytes:
