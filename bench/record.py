@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from joinleaf import COMPILED
+
 __all__ = ["print_table", "print_where", "spread"]
 
 
@@ -54,7 +56,7 @@ def print_where() -> None:
         map(_version, ("joinleaf", "msgspec", "pyzmq", "eclipse-zenoh", "nats-py"))
     )
     print(f"command:  python -m bench {' '.join(sys.argv[1:])}")
-    print(f"commit:   {_commit()}")
+    print(f"commit:   {_commit()}{', compiled' if COMPILED else ''}")
     print(f"machine:  {os.cpu_count()} x {_processor()}, {platform.platform()}")
     print(f"load:     {load:.2f} at the start")
     print(f"versions: Python {platform.python_version()}, {libraries}")

@@ -10,6 +10,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Final
+
 from joinleaf.errors import (
     AdmissionRefusedError,
     BusyError,
@@ -63,7 +66,12 @@ from joinleaf.values import Address, SessionAddress
 
 __version__ = "0.1.0"
 
+_core = find_spec("joinleaf.core.outbox")
+COMPILED: Final = _core is not None and not str(_core.origin).endswith(".py")
+"""Whether the data path is machine code: the same source, compiled when the package was built."""
+
 __all__ = [
+    "COMPILED",
     "Address",
     "AdmissionRefusedError",
     "Batch",

@@ -579,6 +579,7 @@ def test_a_send_without_room_says_how_much_has_left(
     assert one.receive_many(timeout=BOUND).messages == [b"1", b"2"]
 
 
+@pytest.mark.patches
 def test_a_send_waits_for_room(
     open_udp: Open, session: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,6 +601,7 @@ def test_a_send_waits_for_room(
     assert len(waits) == 2
 
 
+@pytest.mark.patches
 def test_a_send_that_waited_in_vain_has_timed_out(
     open_udp: Open, session: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def failure_of(seeds: Sequence[int]) -> str:
     pytest.fail("a broken core went through unseen")
 
 
+@pytest.mark.patches
 def test_a_core_in_which_everybody_hears_everybody_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,6 +44,7 @@ def test_a_core_in_which_everybody_hears_everybody_is_caught(
     assert "must not" in text
 
 
+@pytest.mark.patches
 def test_a_core_that_skips_a_frame_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     given = [0]
     give = RootSession._give
@@ -56,6 +58,7 @@ def test_a_core_that_skips_a_frame_is_caught(monkeypatch: pytest.MonkeyPatch) ->
     assert "protocol" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_core_that_delivers_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     data = LeafSession._data
 
@@ -68,17 +71,20 @@ def test_a_core_that_delivers_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -
     assert "is due" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_core_that_forgets_its_last_messages_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RootSession, "_tell_missed", lambda self, leg: leg.missed.clear())
     text = failure_of(range(3, 40))
     assert "was told of" in text or "is due" in text or "protocol" in text
 
 
+@pytest.mark.patches
 def test_a_core_without_signs_of_life_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Association, "_beats", property(lambda self: False))
     assert "died of silence" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_core_whose_slow_policy_sleeps_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(self: RootSession, key: int, buffers: list[Buffer], size: int, *_: Any) -> None:
         self.legs[key].association.outbox.extend(buffers, size)
@@ -89,6 +95,7 @@ def test_a_core_whose_slow_policy_sleeps_is_caught(monkeypatch: pytest.MonkeyPat
     assert "allowed" in failure_of(range(100))
 
 
+@pytest.mark.patches
 def test_a_core_that_loses_its_place_in_the_outbox_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -101,6 +108,7 @@ def test_a_core_that_loses_its_place_in_the_outbox_is_caught(
     assert "protocol" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_root_that_invites_while_it_invites_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = RootMachine.handle
 
@@ -113,6 +121,7 @@ def test_a_root_that_invites_while_it_invites_is_caught(monkeypatch: pytest.Monk
     assert "a second join was let through" in failure_of(range(100))
 
 
+@pytest.mark.patches
 def test_a_core_that_holds_an_invited_leaf_to_old_numbers_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,6 +137,7 @@ def test_a_core_that_holds_an_invited_leaf_to_old_numbers_is_caught(
     assert "protocol" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_core_that_takes_who_is_admitted_for_dead_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -136,6 +146,7 @@ def test_a_core_that_takes_who_is_admitted_for_dead_is_caught(
     assert "died of silence" in failure_of((1008, 1024, 2083, 2406))
 
 
+@pytest.mark.patches
 def test_a_core_whose_clocks_stand_still_after_a_tick_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,6 +160,7 @@ def test_a_core_whose_clocks_stand_still_after_a_tick_is_caught(
     assert "died of silence" in failure_of((61, 64, 66))
 
 
+@pytest.mark.patches
 def test_a_core_that_lets_a_second_data_root_in_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -162,6 +174,7 @@ def test_a_core_that_lets_a_second_data_root_in_is_caught(
     assert "data roots in one session" in failure_of(SEEDS)
 
 
+@pytest.mark.patches
 def test_a_failure_begins_with_the_command_that_replays_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

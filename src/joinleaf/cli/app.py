@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from joinleaf import __version__
+from joinleaf import COMPILED, __version__
 from joinleaf.cli.authority import keys
 from joinleaf.cli.exits import ExitCode
 from joinleaf.cli.leaf import leaf
@@ -36,7 +36,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"joinleaf {__version__}")
+        typer.echo(f"joinleaf {__version__}" + " (compiled)" * COMPILED)
         raise typer.Exit
 
 

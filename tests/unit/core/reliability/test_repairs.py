@@ -105,6 +105,7 @@ def test_a_unit_that_was_taken_can_be_asked_for_again() -> None:
     assert losses.wanted == {5: {1: 1}}
 
 
+@pytest.mark.patches
 def test_patterns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repairs, "MAX_PATTERNS", 3)
     losses = Losses()

@@ -100,6 +100,7 @@ def test_any_bytes_are_refused_without_an_error(junk: bytes) -> None:
     assert not opener._senders
 
 
+@pytest.mark.patches
 def test_strangers_are_told_apart_and_cost_no_key() -> None:
     opener = DatagramOpener(shared())
     other_session = DatagramSealer(shared(b"udp 239.1.2.3 5001 "), ids())
@@ -186,6 +187,7 @@ def test_a_sender_whose_clock_is_set_back_goes_on_as_another() -> None:
     assert len(opener._senders) == 2
 
 
+@pytest.mark.patches
 def test_a_sender_that_has_sealed_much_goes_on_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealed, "BYTES_PER_SENDER", 1000)
     sealer, opener, messages = sender(), DatagramOpener(shared()), 0
