@@ -16,6 +16,8 @@ from joinleaf.drivers.group_link import (
     LeafLink,
 )
 
+pytestmark = pytest.mark.patches  # its socket, session and clock are made up
+
 UNIT = 62_000
 
 
