@@ -129,9 +129,9 @@ class Connection:
         sock = self.sock
         try:
             if len(head) == 1:
-                counts.extend(map(sock.send, head, (NO_SIGNAL,)))
+                counts += map(sock.send, head, (NO_SIGNAL,))
             else:
-                counts.extend(map(sock.sendmsg, (head,), ((),), (NO_SIGNAL,)))
+                counts += map(sock.sendmsg, (head,), ((),), (NO_SIGNAL,))
             outbox.sent(counts[0])
         except KeyboardInterrupt:
             if counts and outbox.sent_bytes == before:
@@ -150,7 +150,7 @@ class Connection:
             BlockingIOError: Nothing is there.
             OSError: The connection is broken.
         """
-        counts.extend(map(self.sock.recv_into, (view,)))
+        counts += map(self.sock.recv_into, (view,))
 
     def end_sending(self) -> None:
         """The last word has been said: the peer reads the end after it."""

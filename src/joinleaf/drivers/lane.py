@@ -81,10 +81,10 @@ class Lane:
         try:
             with contextlib.suppress(OSError):  # the long way meets it again, whatever it is
                 if len(buffers) == 1:
-                    counts.extend(map(_send, self._socks, repeat(buffers[0]), repeat(NO_SIGNAL)))
+                    counts += map(_send, self._socks, repeat(buffers[0]), repeat(NO_SIGNAL))
                 elif len(buffers) <= MAX_VECTOR:
                     flags = repeat(NO_SIGNAL)
-                    counts.extend(map(_sendmsg, self._socks, repeat(buffers), repeat(()), flags))
+                    counts += map(_sendmsg, self._socks, repeat(buffers), repeat(()), flags)
             if counts.count(size) == len(self._socks):
                 for leg in self._legs:
                     leg.association.outbox.sent_bytes += size

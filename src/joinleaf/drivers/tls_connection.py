@@ -265,7 +265,7 @@ class TlsConnection(Connection):
                 self._torn = False
             counts: list[int] = []
             try:
-                counts.extend(map(self.sock.send, (self._waiting,), (NO_SIGNAL,)))
+                counts += map(self.sock.send, (self._waiting,), (NO_SIGNAL,))
             finally:
                 if counts:
                     self._waiting = self._waiting[counts[0] :]
@@ -304,7 +304,7 @@ class TlsConnection(Connection):
         """Read ciphertext into the incoming memory; Ctrl-C loses none."""
         scratch = _scratch()
         try:
-            counts.extend(map(self.sock.recv_into, (scratch,)))
+            counts += map(self.sock.recv_into, (scratch,))
         finally:
             if counts and counts[0]:
                 if not self._received:

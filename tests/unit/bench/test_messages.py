@@ -19,6 +19,15 @@ def test_a_tiny_run_of_joinleaf_alone_prints_its_table(capsys: pytest.CaptureFix
     assert "commit:" in printed
 
 
+def test_four_leaves_of_which_some_kernel_is_full_now_and_then_get_every_batch_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What one kernel does not take is sent to its leaf later, and to nobody else again."""
+    often = ["--leaves", "4", "--sizes", "64", "--rounds", "6", "--seconds", "0.3"]
+    assert main(["messages", *often, "--only", "joinleaf, batches"]) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", list(EVERY))
 def test_every_contender_that_is_installed_delivers_to_all(
     name: str, capsys: pytest.CaptureFixture[str]

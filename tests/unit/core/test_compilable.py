@@ -46,6 +46,24 @@ def test_no_bound_of_a_slice_does_anything(name: str) -> None:
     assert not found
 
 
+@pytest.mark.parametrize("name", compiled())
+def test_no_list_is_extended_by_calls_that_may_fail(name: str) -> None:
+    """Of a compiled ``extend`` nothing is left after an error, where ``+=`` keeps what came."""
+    tree = ast.parse((SOURCE / name).read_text())
+    found = [
+        f"{name}:{node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "extend"
+        and any(
+            isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "map"
+            for made in node.args
+        )
+    ]
+    assert not found
+
+
 def test_what_is_tested_is_what_was_to_be_tested() -> None:
     assert joinleaf.COMPILED is bool(os.environ.get("JOINLEAF_EXPECT_COMPILED"))
 

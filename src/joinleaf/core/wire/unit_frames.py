@@ -1,14 +1,18 @@
 """Frames out of the units of the multicast stream.
 
 A connection's bytes lie in a buffer that is used again, so what a read cuts off has to be copied
-out of it (``frames.FrameReader``). Units stay where they are: the parts of a long message are
-kept, and joined once when the last of them is here.
+out of it (``frames.FrameReader``). Units stay where they are until their turn; then the parts of a
+long message are copied once, to where they belong in it, and the landing is free for the next
+train. So it is still in the cache, which a message of a megabyte that lies in its landings is not.
+
+A ``BytesIO`` is what can be filled and then handed out as ``bytes`` without another copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from io import BytesIO
+from typing import Final, NamedTuple
 
 from joinleaf.core.wire.frames import (
     DATA,
@@ -20,6 +24,10 @@ from joinleaf.core.wire.frames import (
 from joinleaf.core.wire.landing import Landing, Landings, Scattered
 
 __all__ = ["UnitFrame", "UnitReader"]
+
+
+MADE_AT_ONCE: Final = 2 << 20
+"""Bytes that a header alone makes a leaf set aside; what is longer grows as it comes."""
 
 
 class UnitFrame(NamedTuple):
@@ -48,15 +56,14 @@ class UnitReader:
         landings: Where landings go that are done with.
     """
 
-    __slots__ = ("_begun", "_head", "_held", "_landings", "_max_body", "_missing", "_parts")
+    __slots__ = ("_begun", "_head", "_landings", "_max_body", "_missing", "_room")
 
     def __init__(self, max_body: int, landings: Landings) -> None:
         self._max_body = max_body
         self._landings = landings
         self._head = b""  # a header that a unit's end has cut
-        self._begun = UnitFrame(0, 0, 0, 0, b"")  # the frame whose parts are held
-        self._parts: list[bytes | memoryview] = []
-        self._held: list[Landing | Scattered] = []  # which the parts are in
+        self._begun = UnitFrame(0, 0, 0, 0, b"")  # the frame that has begun to come
+        self._room = BytesIO()  # what has come of it
         self._missing = 0
 
     @property
@@ -73,14 +80,14 @@ class UnitReader:
         if isinstance(unit, bytes):
             if len(unit) >= self._missing:
                 return self._frames(unit, None)
-            self._parts.append(unit)
+            self._room.write(unit)
             self._missing -= len(unit)
             return ()
         size = unit.payload_bytes
         if size > self._missing or not self._missing:
             return self._frames(unit.joined(), unit)
-        self._parts += unit.payloads()
-        self._held.append(unit)
+        self._room.writelines(unit.payloads())
+        self._landings.free(unit)
         self._missing -= size
         return () if self._missing else (self._complete(),)
 
@@ -90,7 +97,7 @@ class UnitReader:
         position = 0
         if self._missing:
             position, self._missing = self._missing, 0
-            self._parts.append(memoryview(payload)[:position])
+            self._room.write(memoryview(payload)[:position])
             yield self._complete()
         elif self._head:
             payload, self._head = b"".join((self._head, payload)), b""
@@ -106,10 +113,11 @@ class UnitReader:
                 start = position + DATA_HEADER_SIZE
             if stop > end:
                 self._begun = UnitFrame(kind, flags, sender, sequence, b"")
-                self._parts = [view[start:]]
                 self._missing = stop - end
+                self._make_room(stop - start)
+                self._room.write(view[start:])
                 if landing is not None:
-                    self._held.append(landing)
+                    self._landings.free(landing)
                 return
             yield UnitFrame(kind, flags, sender, sequence, view[start:stop])
             position = stop
@@ -117,11 +125,15 @@ class UnitReader:
         if landing is not None:
             self._landings.free(landing)
 
+    def _make_room(self, size: int) -> None:
+        """For a frame of ``size`` bytes that has begun to come, in one piece unless it is long."""
+        self._room = room = BytesIO()
+        room.seek(min(size, MADE_AT_ONCE) - 1)
+        room.write(b"\0")
+        room.seek(0)
+
     def _complete(self) -> UnitFrame:
-        """Join the frame whose parts are held; nobody looks at their landings any more."""
-        whole = b"".join(self._parts)
-        self._parts = []
-        for landing in self._held:
-            self._landings.free(landing)
-        self._held.clear()
+        """The frame whose last part has come."""
+        whole = self._room.getvalue()
+        self._room = BytesIO()
         return self._begun._replace(payload=whole)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from joinleaf.core.wire.data import messages_of, pack
 from joinleaf.core.wire.frames import DATA, Kind, control_frame
 from joinleaf.core.wire.landing import KEPT, LANDING_BYTES, Landing, Landings
-from joinleaf.core.wire.unit_frames import UnitReader
+from joinleaf.core.wire.unit_frames import MADE_AT_ONCE, UnitReader
 from joinleaf.core.wire.units import Layout, write_unit
 from joinleaf.errors import RemoteProtocolError
 
@@ -101,7 +101,7 @@ def test_frames_survive_any_cuts_and_landings_that_are_used_again(
     assert merged(found) == merged(expected)
 
 
-def test_a_long_message_lies_where_it_landed_until_it_is_joined() -> None:
+def test_a_long_message_is_copied_as_it_comes_and_its_landing_is_free_again() -> None:
     layout, landings = Layout(1448), Landings()
     reader = UnitReader(LIMIT, landings)
     message = bytes(range(256)) * 1200
@@ -111,9 +111,23 @@ def test_a_long_message_lies_where_it_landed_until_it_is_joined() -> None:
     for number, part in enumerate(parts):
         used.append(land(landings, write_unit(layout, 1, 0, number, part), 1448))
         found = read(reader, [used[-1]])
+        used[-1].view[:] = bytes(LANDING_BYTES)
     assert found == [(DATA, (0, 0, [message]))]
-    assert len(set(map(id, used))) == len(parts) > 4  # none was free before the end
-    assert {id(landings.take()) for _ in used} == {id(landing) for landing in used}
+    assert len(parts) > 4
+    assert len(set(map(id, used))) == 1
+
+
+def test_a_message_longer_than_room_is_made_for_at_once_arrives() -> None:
+    layout, landings = Layout(60_000), Landings()
+    reader = UnitReader(16 << 20, landings)
+    message = bytes(range(256)) * (MADE_AT_ONCE // 256 * 2 + 99)
+    stream = b"".join(pack([message], sender=0, sequence=0, flags=0, max_message=16 << 20).buffers)
+    found = []
+    for at in range(0, len(stream), layout.unit_bytes):
+        part = stream[at : at + layout.unit_bytes]
+        unit = land(landings, write_unit(layout, 1, 0, 0, part), 60_000)
+        found += [bytes(frame.payload) for frame in reader.take(unit)]
+    assert found == [message]
 
 
 def test_few_free_landings_are_kept() -> None:
