@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-SRC = Path(__file__).resolve().parents[2] / "src"
+import joinleaf
+
+SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here, compiled or not
 BOUND = 15.0  # seconds; no wait comes near it unless something is broken
 
 
