@@ -81,9 +81,11 @@ class BenchLan:
             leaves: Indexes of ``self.leaves``; None: all.
         """
         hit = range(len(self.leaves)) if leaves is None else leaves
-        rules = "".join(
-            f"oifname p{index + 2} numgen random mod 10000 < {round(share * 10_000)} drop\n"
-            for index in hit
+        ports = ", ".join(f"p{index + 2}" for index in hit)
+        rules = (
+            f"oifname {{ {ports} }} numgen random mod 10000 < {round(share * 10_000)} drop\n"
+            if hit
+            else ""
         )
         chain = "type filter hook postrouting priority 0; policy accept;"
         table = f"table bridge loss {{\nchain out {{\n{chain}\n{rules}}}\n}}\n"
