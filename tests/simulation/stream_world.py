@@ -29,6 +29,7 @@ class Faults:
     """What the network does to datagrams on their way to one leaf."""
 
     loss: float = 0.0
+    train_loss: float = 0.0  # share of trains that do not come at all
     duplicate: float = 0.0
     reorder: float = 0.0  # share of datagrams that come later than their successors
     spoil: float = 0.0  # share of datagrams of which a byte is changed
@@ -68,7 +69,7 @@ class Leaf:
     def hear(self, train: Train, now: int) -> None:
         """Multicast of one train to this leaf."""
         faults, rng = self.faults, self.rng
-        if faults.cut_off:
+        if faults.cut_off or (faults.train_loss and rng.random() < faults.train_loss):
             return
         late: list[bytes] = []
         through: list[bytes] = []

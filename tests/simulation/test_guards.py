@@ -22,6 +22,7 @@ class Usual:
     """Congestion control that knows what is lost, and never holds anything back."""
 
     window_bytes = WINDOW
+    symbols_lost_at_once = 1
 
     def __init__(self, usual_loss: float) -> None:
         self.usual_loss = usual_loss

@@ -20,7 +20,13 @@ def plan(seed: object, loss: float) -> World:
 
     def faults() -> Faults:
         duplicate, reorder = rng.choice((0, 0.05)), rng.choice((0, 0.05))
-        return Faults(loss, duplicate, reorder, delay_ns=rng.choice((50_000, 2 * MS)))
+        return Faults(
+            loss,
+            rng.choice((0, 0.01, 0.1)),
+            duplicate,
+            reorder,
+            delay_ns=rng.choice((50_000, 2 * MS)),
+        )
 
     for _ in range(rng.choice((1, 2, 5, 9))):
         world.join(faults())
@@ -42,11 +48,13 @@ def test_every_leaf_gets_everything_from_its_start_on(seed: int, loss: float) ->
         world.check_complete(leaf)
 
 
-def repaired(leaves: int, loss: float, *, units: int = 60, seed: object = 0) -> World:
+def repaired(
+    leaves: int, loss: float, *, trains: float = 0.0, units: int = 60, seed: object = 0
+) -> World:
     """A world that has sent units to leaves that each lose their own."""
     world = World(f"{seed}/{leaves}/{loss}", window_bytes=4 << 20)
     for _ in range(leaves):
-        world.join(Faults(loss), window_bytes=4 << 20)
+        world.join(Faults(loss, trains), window_bytes=4 << 20)
     world.run(20 * MS)
     for _ in range(units):
         world.send([62_000])
@@ -69,6 +77,19 @@ def test_one_leaf_is_repaired_as_before() -> None:
     world = repaired(1, 0.05)
     assert world.sender.counters["parity_symbols"] == 0
     assert world.sender.counters["repair_bytes"] < 0.07 * world.sender.counters["bytes"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_train_that_is_lost_is_sent_again_as_it_was_and_at_once(seed: int) -> None:
+    """Once for each leaf that lost it, and once more where the repair was lost: 40 per cent."""
+    world = repaired(8, 0, trains=0.05, seed=seed)
+    counters = world.sender.counters
+    assert counters["parity_symbols"] == 0
+    assert counters["repair_trains"] <= 1 + counters["repaired_symbols"] / 40
+    assert counters["repair_bytes"] < 0.6 * counters["bytes"]
+    for leaf in world.leaves:
+        assert leaf.receiver.counters["by_leg"] == 0
+        assert leaf.receiver.counters["duplicates"] < 0.6 * 43 * counters["units"]
 
 
 @pytest.mark.parametrize("seed", range(6))

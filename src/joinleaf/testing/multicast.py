@@ -162,6 +162,7 @@ class LeafGroup:
         key: Its leg.
         facts: What the root told of the group.
         dice: How trains are coalesced.
+        train_loss: Share of them that is lost then.
         wake: Called when something has come; ``read`` then takes it in.
     """
 
@@ -174,6 +175,7 @@ class LeafGroup:
         key: int,
         facts: GroupFacts,
         dice: random.Random,
+        train_loss: float,
         wake: Callable[[], None],
     ) -> None:
         self._network = network
@@ -181,6 +183,7 @@ class LeafGroup:
         self._group = group_of(root)
         self._session = session
         self._dice = dice
+        self._train_loss = train_loss
         self._wake = wake
         self._inbox: deque[bytes] = deque()
         self._inbox_bytes = 0
@@ -211,6 +214,8 @@ class LeafGroup:
         assert stream is not None
         while self._inbox:
             train, segment = self._coalesced()
+            if self._train_loss and self._dice.random() < self._train_loss:
+                continue
             landing = stream.landings.take()
             landing.view[: len(train)] = train
             landing.size, landing.segment = len(train), segment

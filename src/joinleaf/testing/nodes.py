@@ -92,6 +92,7 @@ class Manners:
         sending: Root: the rate it keeps to.
         qos: Leaf: what it asks for when it joins.
         hears_group: Leaf: whether its host can join the group.
+        train_loss: Leaf: share of what its host has coalesced of the group that is lost then.
     """
 
     settings: Settings
@@ -105,6 +106,7 @@ class Manners:
     sending: FlowSpec | None = None
     qos: Qos | None = None
     hears_group: bool = True
+    train_loss: float = 0.0
 
 
 class World(Protocol):
@@ -579,7 +581,7 @@ class LeafNode(Node):
             driver, network = self.driver, self.world.network
             driver.link = LeafGroup(
                 network, self.host, group.source, self.core, key, group, self.dice,
-                driver.group_ready,
+                self.manners.train_loss, driver.group_ready,
             )  # fmt: skip
 
     def tell_joined(self) -> None:

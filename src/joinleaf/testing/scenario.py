@@ -18,6 +18,10 @@ __all__ = ["LeafPlan", "RootPlan", "Scenario", "draw"]
 
 ROLES: Final = (JoinRole.BOTH, JoinRole.BOTH, JoinRole.SENDER_ONLY, JoinRole.RECEIVER_ONLY)
 
+TRAINS_FROM: Final = 100_000
+"""The first seed with leaves whose hosts lose whole trains: what was found with lower ones shall
+stay as it was."""
+
 
 @dataclass(frozen=True, slots=True)
 class RootPlan:
@@ -97,7 +101,9 @@ class Scenario:
             return ""
         sealed, rate = "sealed " if plan.sealed else "", root.manners.sending
         at = f" at {rate.token_rate} B/s" if rate is not None else ""
-        return f", {sealed}group of {root.host}, {self.datagrams.loss:.0%} loss{at}"
+        lost = any(leaf.manners.train_loss for leaf in self.leaves)
+        trains = " and whole trains lost" if lost else ""
+        return f", {sealed}group of {root.host}, {self.datagrams.loss:.0%} loss{trains}{at}"
 
 
 def draw(seed: int, *, plain: bool = False) -> Scenario:
@@ -122,6 +128,8 @@ def _widened(scenario: Scenario) -> Scenario:
     )
     roots = tuple(_widen_root(dice, plan, grouped, sealed) for plan in scenario.roots)
     leaves = tuple(_widen_leaf(dice, plan) for plan in scenario.leaves)
+    if scenario.seed >= TRAINS_FROM and random.Random(f"{scenario.seed}/trains").random() < 0.5:
+        leaves = tuple(_lose_trains(scenario.seed, plan) for plan in leaves)
     late = [plan.host for plan in scenario.leaves if dice.random() < 0.2]
     return replace(
         scenario,
@@ -132,6 +140,11 @@ def _widened(scenario: Scenario) -> Scenario:
         pauses=scenario.faults and dice.random() < 0.5,
         late_ns={host: dice.randint(500, 3000) * MILLISECOND for host in late},
     )
+
+
+def _lose_trains(seed: int, plan: LeafPlan) -> LeafPlan:
+    share = random.Random(f"{seed}/trains/{plan.host}").choice((0.0, 0.01, 0.1))
+    return replace(plan, manners=replace(plan.manners, train_loss=share))
 
 
 def _widen_root(dice: random.Random, plan: RootPlan, grouped: bool, sealed: bool) -> RootPlan:

@@ -10,6 +10,11 @@ its share by construction. Three things differ, because one stream serves many l
 * A leaf that goes on losing far more than the others has no say (``outliers``): it is for the slow
   policy, or its leg, to serve it.
 
+Where whole trains get lost (``symbols_lost_at_once``), trains are the packets: no link loses them
+so, but a host that carries them uncut, where round trips are the time that processes take to get
+round to it. So a train is what is added in a round, and losses are counted in trains, as long as
+there is no queue.
+
 What is *not* here: how fast a window leaves (``StreamPacer`` spreads it over the round trip), what
 the leaves can take, and what was agreed (``core.qos``).
 """
@@ -72,6 +77,9 @@ then. At 1 Gbit/s it is what a switch holds, and less than a TCP would fill."""
 BURST_SYMBOLS: Final = 16
 """The wait behind so many symbols, two short trains, is of the stream's own making."""
 
+GRAINS: Final = 2
+"""Where trains are lost, a block has this part of the packets of others: trains are large."""
+
 GROWTH: Final = 8
 """Where losses are usual, an eighth of the window is added in a round without a queue.
 
@@ -91,6 +99,7 @@ class CongestionWindow:
 
     Attributes:
         slow_start: Whether the window still doubles with every round trip.
+        symbols_lost_at_once: What counts for one packet, 1 or more; set it freely.
         rate_bytes_per_s: How fast a window may leave, with some haste; 0: no round trip is known.
         carried_bytes_per_s: At what rate the stream arrived in the best round of late; 0: not
             known yet.
@@ -123,6 +132,7 @@ class CongestionWindow:
         "carried_bytes_per_s",
         "rate_bytes_per_s",
         "slow_start",
+        "symbols_lost_at_once",
         "usual_loss",
     )
 
@@ -134,6 +144,7 @@ class CongestionWindow:
         self._ceiling = max(self._floor, float(ceiling))
         self._window = min(4 * self._floor, self._ceiling)
         self.slow_start = True
+        self.symbols_lost_at_once = 1
         self._probing = False  # slow start has met a queue, but nothing has been lost yet
         self._paths: dict[Hashable, LeafPath] = {}
         self._outliers: dict[Hashable, None] = {}
@@ -212,6 +223,7 @@ class CongestionWindow:
             path = self._paths[leaf] = LeafPath(now_ns)
         if rtt_ns is not None and rtt_ns > 0:
             path.round_trip(rtt_ns, now_ns)
+        path.grain = max(1, self.symbols_lost_at_once // GRAINS)
         complete = path.losses(lost_symbols, sent_symbols, now_ns)
         if lost_symbols and leaf not in self._outliers:
             self._lost(leaf, path, now_ns)
@@ -233,7 +245,7 @@ class CongestionWindow:
         self.usual_loss = most[-1] if len(most) == SEVERAL else 0.0
 
     def _lost(self, leaf: Hashable, path: LeafPath, now_ns: int) -> None:
-        hard = path.told >= HARD_SYMBOLS and path.share > HARD_SHARE
+        hard = path.told >= HARD_SYMBOLS * path.grain and path.share > HARD_SHARE
         if not (hard or (path.exceeds and self._speaks_for_all(leaf, path))):
             return
         self._worst = leaf
@@ -257,7 +269,9 @@ class CongestionWindow:
         worst = self._paths.get(self._worst)
         if worst is None or leaf == self._worst or not worst.level:
             return True
-        sudden = path.told >= HARD_SYMBOLS and path.share > 4 * worst.level + path.usual
+        sudden = (
+            path.told >= HARD_SYMBOLS * path.grain and path.share > 4 * worst.level + path.usual
+        )
         return sudden or path.level > 1.5 * worst.level
 
     def _reduce(self, beta: float, path: LeafPath, now_ns: int, least: float = 0.0) -> None:
@@ -346,6 +360,8 @@ class CongestionWindow:
             self._estimate = self._origin = self._window
             self._peak = max(self._peak, self._window)
         symbol = self._symbol
+        if path.queue_ns <= self._bearable_ns(path):  # the queue of a link drops packets
+            symbol *= self.symbols_lost_at_once
         recovery_s = (max(0.0, self._peak - self._origin) / symbol / CUBIC) ** (1 / 3)
         elapsed_s = (now_ns - self._epoch_ns + path.smoothed_ns) / _NS
         target = self._peak + CUBIC * (elapsed_s - recovery_s) ** 3 * symbol

@@ -51,6 +51,7 @@ class LeafPath:
         smoothed_ns: Smoothed round trip; 0 while none is known.
         level: Smoothed share of symbols lost beyond what is usual here, 0 to 1.
         usual: Share of symbols that get lost here whatever is sent, 0 to 1.
+        grain: In how many symbols losses are counted, 1 or more; set it freely.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class LeafPath:
         "_rate_began_ns",
         "_rotate_ns",
         "_round_began_ns",
+        "grain",
         "level",
         "smoothed_ns",
         "usual",
@@ -80,6 +82,7 @@ class LeafPath:
         self.smoothed_ns = 0
         self.level = 0.0
         self.usual = 0.0
+        self.grain = 1
         self._block_lost = self._block_sent = 0
         self._former_lost = self._former_sent = 0
         self._blocks: deque[float] = deque(maxlen=BLOCKS_KEPT)
@@ -139,7 +142,7 @@ class LeafPath:
         """Whether more than usual is being lost here."""
         if not self.usual:
             return self._block_lost > 0
-        return (self.share - 2 * self.usual) * self.told > SLACK_SYMBOLS
+        return (self.share - 2 * self.usual) * self.told > SLACK_SYMBOLS * self.grain
 
     def round_trip(self, rtt_ns: int, now_ns: int) -> None:
         """Take in one round trip."""
@@ -177,7 +180,7 @@ class LeafPath:
         self._block_sent += sent
         self._delivered += sent - lost
         long = now_ns - self._block_began_ns >= 2 * self.smoothed_ns
-        return long and self._block_sent >= BLOCK_SYMBOLS
+        return long and self._block_sent >= BLOCK_SYMBOLS * self.grain
 
     def close_block(self, now_ns: int) -> None:
         """Learn from the block that is complete, and begin another."""

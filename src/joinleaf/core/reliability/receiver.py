@@ -71,11 +71,15 @@ KEEP_FROM: Final = LANDING_BYTES // 4
 """Bytes of one unit in a landing that is kept as it is. Fewer are copied out: what is held would
 else take many times the room that the window counts."""
 
+LEAST_REPEAT_NS: Final = 1_000_000
+"""More than the usual that a repair may take before it is asked for again."""
+
 KEY_WAIT_NS: Final = 1_000_000_000
 """How long a unit may wait for the key of its epoch before it is asked for over the leg: KEY
 frames are on the leg before the first unit of their epoch is on the group."""
 
 _U64: Final = (1 << 64) - 1
+_WHOLE: Final = (DATA, REPAIR)
 _LOW: Final = tuple(bytes([value]) * MAX_SYMBOLS for value in range(256))
 _PARITY: Final = bytes([XOR]) * MAX_SYMBOLS
 _DEFAULT_TIMING: Final = Timing(0, 0, 10_000, 1)
@@ -103,11 +107,12 @@ class StreamReceiver:
     """
 
     __slots__ = (
-        "_advertised", "_drawn", "_echo", "_echo_ns", "_every", "_expect", "_fresh", "_gap_due",
-        "_gap_is_new", "_held", "_held_bytes", "_holding", "_landing", "_last_report_ns",
-        "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes", "_recovered",
-        "_reorder_ns", "_report_due", "_seed", "_serial", "_stops", "_tag", "_timing", "_told",
-        "_window", "backlog", "counters", "probe_heard", "ready",
+        "_advertised", "_asked", "_asked_ns", "_drawn", "_echo", "_echo_ns", "_every", "_expect",
+        "_fresh", "_gap_due", "_gap_is_new", "_held", "_held_bytes", "_holding", "_landing",
+        "_last_report_ns", "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes",
+        "_recovered", "_reorder_ns", "_repair_dev_ns", "_repair_ns", "_report_due", "_seed",
+        "_serial", "_stops", "_tag", "_timing", "_told", "_window", "backlog", "counters",
+        "probe_heard", "ready",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +152,8 @@ class StreamReceiver:
         self._fresh = 0  # bytes since the last report
         self._recovered = 0  # symbols, since then, that were missing and never reported so
         self._echo, self._echo_ns, self._serial = NO_UNIT, 0, -1
+        self._asked, self._asked_ns = -1, 0  # a unit that was asked for, and when
+        self._repair_ns = self._repair_dev_ns = 0  # how long repairs take, smoothed; 0: not known
         self._gap_due: int | None = None
         self._gap_is_new = False  # it is due for a hole that has not been reported yet
         self._report_due: int | None = None
@@ -186,6 +193,7 @@ class StreamReceiver:
         if self._listening or unit > self._next:
             raise RemoteProtocolError(f"STOP at unit {unit}, but the next is {self._next}")
         self._listening = True
+        self._asked = -1
         self._stops += 1
         self._drop_below(NO_UNIT)
         self._gap_due, self._report_due = None, 0  # the root waits to hear of it
@@ -261,7 +269,10 @@ class StreamReceiver:
             self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
             self._delivered(view, now_ns)
             return True
-        if unit > self._next and self._hold_landing(unit, landing, now_ns):
+        if self._is_known(unit):
+            self.counters["duplicates"] += view[7]
+            return False
+        if unit >= self._next and self._hold_landing(unit, landing, now_ns):
             return True
         self._landing = landing
         self._handle_symbols(view, segment, now_ns)
@@ -269,9 +280,20 @@ class StreamReceiver:
         self._landing = self._owner = None
         return kept
 
+    def _is_known(self, unit: int) -> bool:
+        """Whether nothing more of it is needed: most that is sent again is for others."""
+        if 0 <= unit < self._next:
+            return True
+        held = self._held.get(unit)
+        return held is not None and held.complete
+
     def _hold_landing(self, unit: int, landing: Landing, now_ns: int) -> bool:
-        """Keep a whole unit that is not the next, with nothing of it here; False: look closer."""
+        """Keep a whole unit behind a hole, or that ends one; False: look closer.
+
+        Nothing of it is here.
+        """
         over = self._held_bytes + landing.size + UNIT_OVERHEAD > self._window
+        over |= unit == self._next and self._ready_bytes > self._window
         if over or unit in self._held or not self._near(unit):
             return False
         _, kind, epoch, _, count, _ = HEADER.unpack_from(landing.view)
@@ -280,7 +302,12 @@ class StreamReceiver:
         partial.take(landing)
         self._held_bytes += partial.size
         self._fresh += landing.size
-        self._advance(unit, 0, count, count, now_ns)
+        if kind == REPAIR:
+            self.counters["repaired"] += count
+        else:
+            self._advance(unit, 0, count, count, now_ns)
+        if unit == self._next:
+            self._after(now_ns)
         if kind == POLL or self._fresh >= self._every:
             self._want_report(now_ns)
         return True
@@ -296,11 +323,9 @@ class StreamReceiver:
         """
         if len(view) <= HEADER_SIZE or segment <= HEADER_SIZE:
             self.counters["malformed"] += 1
-        elif (
-            self._whole_unit(view, segment) == self._next
-            and self._in_order
-            and self._deliver_whole(view, segment)
-        ):
+        elif self._is_known(unit := self._whole_unit(view, segment)):
+            self.counters["duplicates"] += view[7]
+        elif unit == self._next and self._in_order and self._deliver_whole(view, segment):
             self._delivered(view, now_ns)
         else:
             self._handle_symbols(view, segment, now_ns)
@@ -316,7 +341,7 @@ class StreamReceiver:
         whole = (
             not index
             and tag == self._tag
-            and kind & 0x7F == DATA
+            and kind & 0x7F in _WHOLE
             and (count - 1) * segment + HEADER_SIZE < len(view)
             and (len(view) <= count * segment or _is_parity(view, segment, count))
             and not self._listening
@@ -334,9 +359,12 @@ class StreamReceiver:
     def _delivered(self, view: memoryview, now_ns: int) -> None:
         """The next unit is ready; go on."""
         self._next = unit = self._next + 1
+        if 0 <= self._asked < unit:
+            self._answered(now_ns - self._asked_ns)
         if self._expect < unit << 6:
             self._expect = unit << 6
-            self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
+            if view[4] != REPAIR:
+                self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
         self._fresh += len(view)
         if view[4] == POLL or self._fresh >= self._every:
             self._want_report(now_ns)
@@ -623,6 +651,8 @@ class StreamReceiver:
             self._next += 1
         if self._expect < self._next << 6:
             self._expect = self._next << 6
+        if self._asked >= 0 and self._is_known(self._asked):
+            self._answered(now_ns - self._asked_ns)
         if not self._has_hole():
             self._gap_due = None
             self._gap_is_new = False
@@ -644,6 +674,7 @@ class StreamReceiver:
 
     def _move_to(self, unit: int) -> None:
         self._next = unit
+        self._asked = -1
         self._drop_below(unit)
         # While nobody had said where the stream is, anybody could have sent any number.
         for number in [number for number in self._held if number - unit >= MAX_AHEAD]:
@@ -809,11 +840,43 @@ class StreamReceiver:
         if not mature and (report_due is None or now_ns < report_due):
             return None
         if mature:
+            self._ask(self._told, now_ns)
             self._told = self._expect
             self._gap_is_new = False
-            repeat = min(self._timing.repeat_us * 1000, MAX_REPEAT_NS)
-            self._gap_due = now_ns + max(repeat, self._reorder_ns)
+            self._gap_due = now_ns + self._repeat_ns()
         return self._report(now_ns)
+
+    def _ask(self, told: int, now_ns: int) -> None:
+        """The last hole is reported now: note when, if it has not been before."""
+        if self._asked >= 0:
+            self._asked = -1  # what answers now, the first report or this one, is not known (Karn)
+            self._repair_ns += self._repair_ns // 2
+            return
+        unit = (self._expect - 1) >> 6
+        while unit << 6 >= told and self._is_known(unit):
+            unit -= 1
+        if unit << 6 >= told:
+            self._asked, self._asked_ns = unit, now_ns
+
+    def _answered(self, took_ns: int) -> None:
+        self._asked = -1
+        if not self._repair_ns:
+            self._repair_ns, self._repair_dev_ns = took_ns, took_ns // 2
+            return
+        deviation_ns = abs(took_ns - self._repair_ns)
+        self._repair_dev_ns += (deviation_ns - self._repair_dev_ns) // 4
+        self._repair_ns += (took_ns - self._repair_ns) // 8
+
+    def _repeat_ns(self) -> int:
+        """How long a hole waits to be filled before it is reported again.
+
+        Source:
+            RFC 6298, section 2: no longer than repairs take here, as far as that is known.
+        """
+        told_ns = min(self._timing.repeat_us * 1000, MAX_REPEAT_NS)
+        if self._repair_ns:
+            told_ns = min(told_ns, self._repair_ns + max(4 * self._repair_dev_ns, LEAST_REPEAT_NS))
+        return max(told_ns, self._reorder_ns)
 
     def _report(self, now_ns: int) -> bytes:
         self._report_due = None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import reduce
 from operator import or_
 from typing import Final
@@ -45,14 +45,16 @@ class Again:
     Attributes:
         unit: Its unit.
         parts: Bitmap of the symbols.
+        whole: They are not combined, but all of the unit, sent as it was.
         sent_ns: When it left; far in the future before that.
     """
 
-    __slots__ = ("parts", "sent_ns", "unit")
+    __slots__ = ("parts", "sent_ns", "unit", "whole")
 
-    def __init__(self, unit: int, parts: int) -> None:
+    def __init__(self, unit: int, parts: int, *, whole: bool = False) -> None:
         self.unit = unit
         self.parts = parts
+        self.whole = whole
         self.sent_ns = _NEVER
 
 
@@ -75,7 +77,13 @@ class Losses:
         self._ripe: list[int] = []  # heap of units
 
     def reported(
-        self, bit: int, missing: dict[int, int], now_ns: int, hold_off_ns: int, gather_ns: int
+        self,
+        bit: int,
+        missing: dict[int, int],
+        now_ns: int,
+        since_ns: int,
+        gather_ns: int,
+        whole: Container[int] = (),
     ) -> int:
         """A leaf misses this, and nothing else.
 
@@ -83,8 +91,9 @@ class Losses:
             bit: The leaf's.
             missing: By unit, the bitmap of what it lacks.
             now_ns: Now.
-            hold_off_ns: For how long nothing is sent again that was.
+            since_ns: What was sent again after that may still be on its way.
             gather_ns: For how long a unit waits for what other leaves lack.
+            whole: Of these it lacks so much that all of them is sent again: they do not wait.
 
         Returns:
             How many symbols it asks for that it was not waiting for already.
@@ -93,7 +102,7 @@ class Losses:
         for unit, bitmap in missing.items():
             wants = bitmap
             if unit in self._again:
-                wants &= ~self._under_way(unit, bitmap, now_ns - hold_off_ns)
+                wants &= ~self._under_way(unit, bitmap, since_ns)
             was = before.pop(unit, 0)
             if wants:
                 asked[unit] = wants
@@ -103,6 +112,8 @@ class Losses:
                 self._withdraw(bit, unit, was)
             if wants and not self._want(bit, unit, wants, now_ns + gather_ns):
                 break
+            if wants and unit in whole:
+                heapq.heappush(self._ripe, unit)
         for unit, was in before.items():
             self._withdraw(bit, unit, was)
         self._asked[bit] = asked
@@ -113,7 +124,7 @@ class Losses:
         under_way = 0
         for again in self._again[unit]:
             mends = again.parts & bitmap
-            if not mends & mends - 1 and again.sent_ns > since_ns:
+            if again.sent_ns > since_ns and (again.whole or not mends & mends - 1):
                 under_way |= mends
         return under_way
 
@@ -197,9 +208,18 @@ class Losses:
             since_ns: What was sent before has had its time.
         """
         planned = [Again(unit, parts) for parts in combinations]
+        self._note(unit, planned, since_ns)
+        return planned
+
+    def sending_whole(self, unit: int, count: int, since_ns: int) -> Again:
+        """The same for a unit of ``count`` symbols that is sent again as it was."""
+        again = Again(unit, (1 << count) - 1, whole=True)
+        self._note(unit, [again], since_ns)
+        return again
+
+    def _note(self, unit: int, planned: list[Again], since_ns: int) -> None:
         before = self._again.get(unit, ())
         self._again[unit] = [again for again in before if again.sent_ns > since_ns] + planned
-        return planned
 
     def release(self, unit: int) -> None:
         """Everybody has the unit."""

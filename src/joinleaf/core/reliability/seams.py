@@ -75,7 +75,14 @@ class Opener(Protocol):
 
 
 class Congestion(Protocol):
-    """How much may be under way, from losses and round trips. One for all leaves of a stream."""
+    """How much may be under way, from losses and round trips. One for all leaves of a stream.
+
+    Attributes:
+        symbols_lost_at_once: What counts for one packet where packets get lost: 1, or those of a
+            unit if whole trains do. The sender sets it.
+    """
+
+    symbols_lost_at_once: int
 
     @property
     def window_bytes(self) -> int:

@@ -47,6 +47,7 @@ from joinleaf.core.wire.units import (
     SYNC,
     UNIT_OVERHEAD,
     Layout,
+    as_repair,
     exclusive_or,
     guarded,
     parity_header,
@@ -64,6 +65,10 @@ MAX_UNITS: Final = 8192
 INITIAL_RTT_NS: Final = 5_000_000
 MIN_RTT_NS: Final = 200_000
 MAX_RTT_NS: Final = 1_000_000_000
+REORDER_NS: Final = 250_000
+"""By how much a network may turn the order round: what left so much earlier than what a leaf has
+heard is lost (RFC 8985, section 6.2: the reordering window)."""
+
 RTT_DECAY: Final = 32
 """The slowest leaf's round trip counts: it grows at once and shrinks by this part per report."""
 
@@ -122,8 +127,16 @@ need not ask for is worth more than the 7 per cent."""
 GUARDED_FROM: Final = 24
 """Symbols of a unit for which that pays."""
 
+WHOLE_FROM: Final = 8
+"""Symbols of a unit that is sent again as a whole if a leaf lacks three quarters of it: what costs
+is what is looked at one by one."""
+
 FEW: Final = 8
 """Symbols of a unit that are lost one by one: parity is of no use where whole trains are."""
+
+MOST_WHOLE: Final = 0.75
+"""Share of the units with losses of which nothing has come: a queue that is full lets some through
+of a train that comes faster than it drains."""
 
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
@@ -187,13 +200,13 @@ class StreamSender:
     """
 
     __slots__ = (
-        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion",
-        "_few", "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
+        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_few",
+        "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
         "_layout", "_leaves", "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending",
         "_pending_bytes", "_planned", "_poll_at", "_rtt_known", "_sealer", "_sealing", "_sent",
-        "_sent_bytes",
-        "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
-        "_timing_is_old", "_told_ns", "_window", "counters", "next_unit", "pacer",
+        "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
+        "_timing_is_old", "_told_ns", "_whole", "_wholes", "_window", "counters", "next_unit",
+        "pacer",
     )  # fmt: skip
 
     def __init__(
@@ -233,9 +246,11 @@ class StreamSender:
         self._paced_ns: int | None = None  # until when the pacer holds what is next
         self._planned: dict[int, deque[Again]] = {}  # by length of the symbols
         self._last_new_ns = 0  # when a unit was sent for the first time
+        self._wholes: deque[Again] = deque()  # units that are sent again as they were
         self._flight = Flight()
         self._guard = 0  # parity symbols sent along with a full unit
-        self._few = 0.0  # share of the units with losses that lost few symbols
+        self._few = 0.0  # share of the units with losses that lost few symbols,
+        self._whole = 0.0  # and of those of which nothing came
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
         self._group_rtt_ns = INITIAL_RTT_NS
@@ -342,9 +357,10 @@ class StreamSender:
     def poll_transmit(self, now_ns: int) -> Train | None:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
-        if self._losses.size or self._planned:
+        if self._losses.size or self._planned or self._wholes:
             idle = now_ns >= self._last_new_ns + max(FLOWING_NS, self._gather_ns())
-            if self._losses.ripen(now_ns, all_of_them=idle) or self._planned:
+            ripe = self._losses.ripen(now_ns, all_of_them=idle)
+            if ripe or self._planned or self._wholes:
                 train = self._repair(now_ns)
                 if train is not None:
                     return train
@@ -692,10 +708,14 @@ class StreamSender:
             self._hear_aside(leaf, report, now_ns)
             return
         leaf.heard_ns = now_ns
-        rtt_ns = self._round_trip(report, now_ns)
+        echoed_ns = self._echoed_ns(report)
+        rtt_ns = self._round_trip(report, echoed_ns, now_ns)
         seen = self._flight.saw(key, self._offset(min(report.seen, self._sent)))
         self._acknowledge(leaf, report, now_ns)
-        lost = self._note_losses(leaf, report, now_ns)
+        since_ns = now_ns - self._hold_off_ns()
+        if echoed_ns is not None:
+            since_ns = max(since_ns, echoed_ns - REORDER_NS)
+        lost = self._note_losses(leaf, report, since_ns, now_ns)
         gather_ns = self._gather_ns()
         if not self._told_ns <= gather_ns * TIMING_TIMES <= self._told_ns * TIMING_TIMES**2:
             self._timing_is_old = True
@@ -735,12 +755,14 @@ class StreamSender:
         else:
             self._set_limit(leaf)
 
-    def _round_trip(self, report: Report, now_ns: int) -> int | None:
+    def _echoed_ns(self, report: Report) -> int | None:
+        """When what the leaf had heard last had left; None: not known any more."""
         if report.synced:
-            sent_ns = self._sync_times.get(report.serial)
-        else:
-            unit = self._kept.get(report.echo) if report.echo != NO_UNIT else None
-            sent_ns = None if unit is None else unit.sent_ns
+            return self._sync_times.get(report.serial)
+        unit = self._kept.get(report.echo) if report.echo != NO_UNIT else None
+        return None if unit is None else unit.sent_ns
+
+    def _round_trip(self, report: Report, sent_ns: int | None, now_ns: int) -> int | None:
         if sent_ns is None:
             return None
         rtt_ns = now_ns - sent_ns - report.delay_us * 1000
@@ -754,12 +776,19 @@ class StreamSender:
             self._group_rtt_ns = known - (known - bounded) // RTT_DECAY
         return rtt_ns
 
-    def _note_losses(self, leaf: _Leaf, report: Report, now_ns: int) -> int:
-        """Take up what the leaf lacks; how many symbols it has newly lost."""
+    def _note_losses(self, leaf: _Leaf, report: Report, since_ns: int, now_ns: int) -> int:
+        """Take up what the leaf lacks; how many symbols it has newly lost.
+
+        Args:
+            leaf: Whose report it is.
+            report: What it says.
+            since_ns: What left before that would have arrived, had it not been lost.
+            now_ns: Now.
+        """
         lost: dict[int, int] = {}
         wanted: dict[int, int] = {}
+        whole: set[int] = set()
         old_before = 0
-        hold_off_ns = self._hold_off_ns()
         position, left = report.ack, MAX_TOLD
         leaf.credit += (self._sent_symbols - leaf.symbols) // CREDIT_SHARE
         leaf.credit = min(leaf.credit, CREDIT_MOST)
@@ -777,20 +806,34 @@ class StreamSender:
                     self._repair_by_leg(leaf, number, ALL)
                     continue
                 lost[number] = missing
-                if now_ns - unit.sent_ns > hold_off_ns:
+                if unit.sent_ns < since_ns:
                     old_before = number + 1
                 if flags & BY_LEG or spent:
                     self._repair_by_leg(leaf, number, missing)
                 else:
                     wanted[number] = missing
+                    if _nearly_all(missing, unit.count):
+                        whole.add(number)
         gather_ns = self._gather_ns()
-        leaf.credit -= self._losses.reported(leaf.bit, wanted, now_ns, hold_off_ns, gather_ns)
+        leaf.credit -= self._losses.reported(leaf.bit, wanted, now_ns, since_ns, gather_ns, whole)
         new = leaf.tally.reported(lost, old_before, self._mended)
         if lost:
-            few = sum(missing.bit_count() <= FEW for missing in lost.values())
-            self._few += (few / len(lost) - self._few) / 8
+            self._judge_losses(lost)
         self.counters["reported_symbols"] += new
         return new
+
+    def _judge_losses(self, lost: dict[int, int]) -> None:
+        """Learn whether symbols get lost one by one, or whole trains."""
+        few = whole = 0
+        for number, missing in lost.items():
+            few += missing.bit_count() <= FEW
+            count = self._kept[number].count
+            whole += count > FEW and missing == (1 << count) - 1
+        self._few += (few / len(lost) - self._few) / 8
+        self._whole += (whole / len(lost) - self._whole) / 8
+        if self._congestion is not None:
+            at_once = self._layout.symbols if self._whole > MOST_WHOLE else 1
+            self._congestion.symbols_lost_at_once = at_once
 
     def _gather_ns(self) -> int:
         """How long a loss waits for those of other leaves, to be mended together with them."""
@@ -826,7 +869,9 @@ class StreamSender:
         segment, most = self._layout.segment, self._layout.symbols
         if self.pacer is not None:
             most = min(most, max(1, self.pacer.max_burst() // segment))
-        size = self._plan(most, now_ns)
+        size = 0 if self._wholes else self._plan(most, now_ns)
+        if self._wholes:
+            return self._repair_whole(now_ns)
         if not size:
             return None
         queue = self._planned[size]
@@ -852,17 +897,39 @@ class StreamSender:
         self._left(len(buffer), now_ns)
         return Train(buffer, size, first)
 
+    def _repair_whole(self, now_ns: int) -> Train | None:
+        """A unit that is sent again as it was: its wire image, and nothing of it is looked at."""
+        again, unit = self._wholes[0], self._kept.get(self._wholes[0].unit)
+        if unit is None:  # everybody has it by now
+            self._wholes.popleft()
+            return self._repair(now_ns) if self._losses.size or self._planned else None
+        if not self._conforms(len(unit.image), now_ns):
+            return None
+        self._wholes.popleft()
+        again.sent_ns = now_ns
+        self._mended.add(again.unit, again.parts)
+        buffer = as_repair(unit.image, self._layout.segment)
+        self.counters["repaired_symbols"] += unit.count
+        self.counters["repair_trains"] += 1
+        self.counters["repair_bytes"] += len(buffer)
+        self._left(len(buffer), now_ns)
+        return Train(buffer, self._layout.segment, again.unit)
+
     def _plan(self, most: int, now_ns: int) -> int:
         """Decide what is sent again until a train is full; the length of its symbols, 0: nothing.
 
-        A unit's losses count as under way from here on: nobody shall ask for them twice.
+        A unit's losses count as under way from here on: nobody shall ask for them twice. A unit of
+        which some leaf lacks nearly all goes as a whole, and before the others.
         """
         losses, planned = self._losses, self._planned
         segment, since_ns = self._layout.segment, now_ns - self._hold_off_ns()
         size = next(iter(planned), 0)  # what has waited longest
         while (not size or len(planned[size]) < most) and (taken := losses.take()) is not None:
             number, patterns = taken
-            image = self._kept[number].image
+            image, count = self._kept[number].image, self._kept[number].count
+            if count <= most and any(_nearly_all(pattern, count) for pattern in patterns):
+                self._wholes.append(losses.sending_whole(number, count, since_ns))
+                break
             full = 1 << len(image) // segment
             for again in losses.sending(number, combine(patterns, full - 1), since_ns):
                 length = segment if again.parts < full else len(image) % segment
@@ -969,6 +1036,11 @@ class StreamSender:
 
     def tick(self, now_ns: int) -> None:
         """A deadline has passed. Changes nothing: ``poll_transmit`` looks at the time itself."""
+
+
+def _nearly_all(missing: int, count: int) -> bool:
+    """Whether a unit of ``count`` symbols is sent again as a whole for who lacks these."""
+    return count >= WHOLE_FROM and missing.bit_count() * 4 >= count * 3
 
 
 def _joined(parts: list[Buffer]) -> Buffer:

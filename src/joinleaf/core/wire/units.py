@@ -49,6 +49,7 @@ __all__ = [
     "UNIT_OVERHEAD",
     "XOR",
     "Layout",
+    "as_repair",
     "cut",
     "exclusive_or",
     "guarded",
@@ -98,6 +99,7 @@ MAX_PARTS: Final = 16
 MAX_SPAN: Final = 41
 """The lowest part and those a header has bits for: of a unit of 44 symbols all but few pairs."""
 
+_REPAIRS: Final = bytes([REPAIR]) * MAX_SYMBOLS
 _PARITY: Final = 0x80  # the index of a parity symbol is not below
 _BEHIND: Final = MAX_SPAN - 1
 _UNITS: Final = (1 << 64 - _BEHIND) - 1
@@ -164,6 +166,13 @@ def write_unit(
     parts[0::3] = prefixes
     parts[2::3] = _cutter(0, layout.payload, count)(memoryview(payload))
     return b"".join(parts)
+
+
+def as_repair(image: bytes, segment: int) -> bytes:
+    """A unit's wire image once more, as what is sent again."""
+    repair = bytearray(image)
+    repair[4::segment] = _REPAIRS[: -(-len(image) // segment)]
+    return bytes(repair)
 
 
 def strip(view: memoryview, segment: int, count: int) -> bytes:

@@ -83,13 +83,23 @@ class Stream:
     Args:
         loss: Share of symbols lost on the way to each leaf, after the queue.
         noise_ns: Longest time a leaf takes to get round to its report.
+        trains: That share is of trains, which get lost as a whole, and the window knows it.
     """
 
     def __init__(
-        self, world: World, link: Link, loss: list[float], *, ceiling: int = 4 << 20, noise_ns: int
+        self,
+        world: World,
+        link: Link,
+        loss: list[float],
+        *,
+        ceiling: int = 4 << 20,
+        noise_ns: int,
+        trains: bool = False,
     ) -> None:
         self.world, self.link, self.loss, self.noise_ns = world, link, loss, noise_ns
         self.window = CongestionWindow(ceiling=ceiling, symbol_bytes=PACKET, unit_bytes=UNIT)
+        self.window.symbols_lost_at_once = 43 if trains else 1
+        self.trains = trains
         self.pacer = StreamPacer(self.window)
         self.delivered = [0] * len(loss)
         self._missing: dict[int, list[int]] = {}  # by unit: symbols missing at each leaf
@@ -142,7 +152,8 @@ class Stream:
         taken, there_ns = self.link.push(symbols, PACKET, now)
         for leaf, loss in enumerate(self.loss):
             self._under_way[leaf] += symbols
-            got = taken - self.world.drops(taken, loss)
+            lost = self.world.drops(1, loss) * taken if self.trains else None
+            got = taken - (self.world.drops(taken, loss) if lost is None else lost)
             at_ns = there_ns + self.link.delay_ns + self.world.random.uniform(0, self.noise_ns)
             self.world.at(at_ns, partial(self._report, unit, leaf, got, symbols - got, now))
 

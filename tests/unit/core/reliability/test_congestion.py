@@ -27,12 +27,13 @@ def stream_over(
     *,
     seconds: float,
     tcp: str = "",
+    trains: bool = False,
 ) -> tuple[float, float, Stream]:
     """Shares of the link that a stream and a TCP beside it have, after a quarter of the time."""
     world = World(f"{mbit}/{rtt_ms}/{buffer_ms}/{loss}/{tcp}")
     print("seed:", world.seed)  # noqa: T201  # for whoever looks into a failure
     link = Link(mbit * MBIT, mbit * MBIT * buffer_ms / 1000, int(rtt_ms * MS / 2))
-    stream = Stream(world, link, loss, noise_ns=50_000)
+    stream = Stream(world, link, loss, noise_ns=50_000, trains=trains)
     world.at(0, stream.start)
     rival = Tcp(world, link, cubic=tcp == "cubic")
     if tcp:
@@ -79,6 +80,27 @@ def test_random_losses_on_a_long_way_leave_forty_per_cent_too() -> None:
 def test_random_losses_of_one_per_cent_leave_nearly_all(rtt_ms: float) -> None:
     share, _, _ = stream_over(1000, rtt_ms, 8, [0.01] * 4, seconds=3)
     assert share >= 0.8
+
+
+@pytest.mark.parametrize(("loss", "least"), [(0.01, 0.7), (0.05, 0.4)])
+@pytest.mark.parametrize("leaves", [1, 8])
+def test_trains_that_hosts_lose_as_a_whole_leave_most_of_the_rate(
+    leaves: int, loss: float, least: float
+) -> None:
+    share, _, _ = stream_over(4000, 1, 8, [loss] * leaves, seconds=2, trains=True)
+    assert share >= least
+
+
+@pytest.mark.parametrize("tcp", ["reno", "cubic"])
+@pytest.mark.parametrize(("mbit", "buffer_ms", "least"), [(100, 50, 0.3), (1000, 8, 0.15)])
+def test_who_takes_trains_for_packets_leaves_a_tcp_its_share_of_a_queue(
+    tcp: str, mbit: int, buffer_ms: float, least: float
+) -> None:
+    ours, theirs, _ = stream_over(
+        mbit, 1, buffer_ms, [0.0], seconds=20 if mbit == 100 else 6, tcp=tcp, trains=True
+    )
+    assert theirs >= least, f"TCP has {theirs:.0%}, the stream {ours:.0%}"
+    assert ours >= 0.12, f"TCP has {theirs:.0%}, the stream {ours:.0%}"
 
 
 @pytest.mark.parametrize("tcp", ["reno", "cubic"])

@@ -10,14 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joinleaf.core.reliability.receiver import StreamReceiver
-from joinleaf.core.reliability.sender import CREDIT_MOST, MAX_TOLD, StreamSender, Train
+from joinleaf.core.reliability.sender import (
+    CREDIT_MOST,
+    MAX_TOLD,
+    REORDER_NS,
+    StreamSender,
+    Train,
+)
 from joinleaf.core.wire.frames import HEADER as FRAME
 from joinleaf.core.wire.frames import RAW, data_header
+from joinleaf.core.wire.landing import Landing
 from joinleaf.core.wire.reports import (
     BY_LEG,
     MAX_ENTRIES,
     NO_UNIT,
     Report,
+    Timing,
     decode_report,
     report_frame,
 )
@@ -177,6 +185,122 @@ def test_too_many_parts_are_refused_before_any_work() -> None:
     assert receiver.counters["malformed"] == 1
 
 
+# A unit that is sent again as it was
+
+
+def landed(receiver: StreamReceiver, image: bytes, now: int = MS) -> bool:
+    """What a driver does; whether the landing was kept."""
+    landing = Landing()
+    landing.view[: len(image)] = image
+    landing.size, landing.segment = len(image), LARGE.segment
+    return receiver.handle_landing(landing, now)
+
+
+LARGE = Layout(1452)
+
+
+def large(number: int, kind: int = DATA) -> tuple[bytes, bytes]:
+    """A unit's payload and image, long enough for a landing to be kept."""
+    payload = random.Random(number).randbytes(LARGE.unit_bytes)
+    return payload, write_unit(LARGE, TAG, 0, number, payload, kind)
+
+
+def test_a_unit_that_comes_again_closes_the_hole_where_it_lies() -> None:
+    receiver = listener()
+    assert landed(receiver, large(1)[1])
+    assert landed(receiver, large(0, REPAIR)[1])
+    units = receiver.take()
+    assert [unit.joined() for unit in units if not isinstance(unit, bytes)] == [
+        large(0)[0],
+        large(1)[0],
+    ]
+    assert receiver.counters["repaired"] == LARGE.symbols
+    assert receiver._held_bytes == held(receiver) == 0
+
+
+def test_a_unit_that_comes_again_behind_another_hole_is_held() -> None:
+    receiver = listener()
+    assert landed(receiver, large(2)[1])
+    assert landed(receiver, large(1, REPAIR)[1])
+    assert receiver.take() == []
+    assert landed(receiver, large(0, REPAIR)[1])
+    assert len(receiver.take()) == 3
+
+
+@pytest.mark.parametrize("kind", [DATA, REPAIR])
+def test_a_unit_that_comes_again_for_others_is_not_looked_at(kind: int) -> None:
+    receiver = listener()
+    assert landed(receiver, large(0)[1])
+    assert landed(receiver, large(2)[1])
+    assert not landed(receiver, large(0, kind)[1])
+    assert not landed(receiver, large(2, kind)[1])
+    receiver.handle_train(memoryview(large(0, kind)[1]), LARGE.segment, MS)
+    assert receiver.counters["duplicates"] == 3 * LARGE.symbols
+    assert len(receiver.take()) == 1
+    assert receiver._held_bytes == held(receiver)
+
+
+def test_a_unit_that_comes_again_is_no_measure_of_the_round_trip() -> None:
+    receiver = listener()
+    assert landed(receiver, large(0)[1], MS)
+    assert landed(receiver, large(1, REPAIR)[1], 9 * MS)
+    assert landed(receiver, large(2)[1], 10 * MS)
+    frame = receiver.poll_report(20 * MS)
+    assert frame is not None
+    report = decode_report(memoryview(frame)[FRAME.size :])
+    assert (report.ack, report.echo, report.delay_us) == (3, 2, 10_000)
+    assert landed(receiver, large(3, REPAIR)[1], 30 * MS)
+    receiver._report_due = 30 * MS
+    frame = receiver.poll_report(40 * MS)
+    assert frame is not None
+    report = decode_report(memoryview(frame)[FRAME.size :])
+    assert (report.ack, report.echo, report.delay_us) == (4, 2, 30_000)
+
+
+def test_no_more_is_kept_ready_than_the_window_though_it_comes_again() -> None:
+    receiver = StreamReceiver(tag=TAG, window_bytes=4 * 65_000)
+    receiver.start(0)
+    kept = 0
+    while landed(receiver, large(kept, REPAIR)[1]):
+        kept += 1
+    assert kept == 5
+    assert receiver.counters["beyond_window"] == 1
+
+
+def asks(receiver: StreamReceiver, now: int) -> int:
+    """When the leaf asks for what is missing, if nothing comes, and that it does."""
+    while True:
+        due = receiver.next_deadline_ns()
+        assert due is not None
+        frame = receiver.poll_report(max(due, now))
+        assert frame is not None
+        if decode_report(memoryview(frame)[FRAME.size :]).entries:
+            return max(due, now)
+
+
+def test_a_hole_is_asked_for_again_when_repairs_usually_have_come() -> None:
+    receiver = StreamReceiver(tag=TAG, window_bytes=64 * 65_000)
+    receiver.start(0, Timing(0, 0, 100_000, 1))
+    now = MS
+    landed(receiver, large(1)[1], now)
+    first = asks(receiver, now)
+    assert asks(receiver, first) == first + 100 * MS  # as it was told: nothing is known yet
+    landed(receiver, large(0, REPAIR)[1], first + 200 * MS)
+    assert receiver._repair_ns == 0  # which of the two was answered, nobody knows
+    now = first + 300 * MS
+    for unit in range(3, 40, 2):
+        landed(receiver, large(unit)[1], now)
+        now = asks(receiver, now) + 2 * MS
+        landed(receiver, large(unit - 1, REPAIR)[1], now)
+        receiver.take()
+    assert receiver._repair_ns == pytest.approx(2 * MS, rel=0.1)
+    landed(receiver, large(41)[1], now)
+    first = asks(receiver, now)
+    again = asks(receiver, first)
+    assert again - first == pytest.approx(3 * MS, rel=0.1)
+    assert asks(receiver, again) - again > 1.3 * (again - first)  # it may be slower now
+
+
 # A root
 
 
@@ -194,9 +318,13 @@ def stream(leaves: int, units: int, *, count: int = 5, last: int = 48) -> Stream
 
 
 def tell(
-    sender: StreamSender, key: int, *entries: tuple[int, int, int, int], now: int = MS
+    sender: StreamSender,
+    key: int,
+    *entries: tuple[int, int, int, int],
+    now: int = MS,
+    heard: int = NO_UNIT,
 ) -> None:
-    report = Report(0, sender.next_unit, NO_UNIT, 0, WINDOW, False, False, 0, entries)
+    report = Report(0, sender.next_unit, heard, 0, WINDOW, False, False, 0, entries)
     sender.handle_report(key, memoryview(report_frame(report))[FRAME.size :], now)
 
 
@@ -229,6 +357,45 @@ def test_losses_of_one_leaf_go_one_by_one_in_full_trains() -> None:
     assert kinds(trains) == [REPAIR] * 150
     assert [len(train.buffer) // SEGMENT for train in trains] == [64, 64, 22]
     assert sender.counters["parity_symbols"] == 0
+
+
+def test_a_unit_of_which_a_leaf_has_next_to_nothing_is_sent_again_as_it_was_and_at_once() -> None:
+    sender = stream(3, 3, count=12)
+    tell(sender, 0, (1, 1, 0, ALL), now=1000)
+    tell(sender, 1, (0, 1, 0, (1 << 9) - 1), (1, 1, 0, 1), (2, 1, 0, (1 << 8) - 1), now=1000)
+    trains = repairs(sender, 1001)
+    head = data_header(len(unit_of(12, 48)) - 20, RAW, 0, 0)
+    payloads = [head + unit_of(12, 48, number)[20:] for number in range(2)]
+    images = [write_unit(LAYOUT, TAG, 0, at, one, REPAIR) for at, one in enumerate(payloads)]
+    assert [bytes(train.buffer) for train in trains] == images
+    assert sender.counters["parity_symbols"] == 0
+    tell(sender, 2, (0, 1, 0, ALL), (1, 1, 0, 0b111), now=1002)  # it is under way, all of it
+    assert repairs(sender, 1003) == []
+    assert kinds(repairs(sender)) == [REPAIR] * 8  # that which waited
+
+
+def test_a_unit_that_everybody_has_got_meanwhile_is_not_sent_again() -> None:
+    sender = stream(2, 2, count=12)
+    tell(sender, 0, (0, 2, 0, ALL))
+    for key in range(2):
+        report = Report(1, 2, NO_UNIT, 0, WINDOW, False, False, 0, ())
+        sender.handle_report(key, memoryview(report_frame(report))[FRAME.size :], 2 * MS)
+    assert repairs(sender) == []
+
+
+def test_what_left_before_something_that_a_leaf_has_heard_is_lost_without_waiting() -> None:
+    """A whole round trip need not pass: nothing overtakes by more than the network reorders."""
+    sender = stream(1, 1)
+    tell(sender, 0, (0, 1, 0, 1))
+    assert kinds(repairs(sender, MS)) == [REPAIR]
+    payload = unit_of(5, 48, 1)
+    sender.begin([data_header(len(payload) - 20, RAW, 0, 0), payload[20:]], len(payload))
+    sent = MS + REORDER_NS + 1
+    assert sender.poll_transmit(sent) is not None
+    tell(sender, 0, (0, 1, 0, 1), now=sent + 1, heard=0)
+    assert repairs(sender, sent + 1) == []
+    tell(sender, 0, (0, 1, 0, 1), now=sent + 2, heard=1)
+    assert kinds(repairs(sender, sent + 2)) == [REPAIR]
 
 
 def test_plain_repairs_and_combinations_share_a_train() -> None:

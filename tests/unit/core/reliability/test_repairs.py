@@ -12,7 +12,7 @@ GATHER = 10
 
 
 def report(losses: Losses, leaf: int, missing: dict[int, int], now: int) -> None:
-    losses.reported(1 << leaf, missing, now, HOLD_OFF, GATHER)
+    losses.reported(1 << leaf, missing, now, now - HOLD_OFF, GATHER)
 
 
 def take(losses: Losses, now: int) -> dict[int, list[int]]:
