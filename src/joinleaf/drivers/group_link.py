@@ -243,8 +243,9 @@ class LeafLink:
         self._port = port
         self._session = session
         self.deaf = False
-        self._read_ns = 0  # when trains came last
-        self._lull_ns = 0
+        self._came = 0  # bytes, since it was last asked for a lull,
+        self._asked_ns = 0  # and when that was
+        self._drained = False  # nothing is left in the socket
 
     blocked = False
     idle = True
@@ -255,7 +256,18 @@ class LeafLink:
         return self._port.fileno()
 
     def read(self) -> bool:
-        """Take in some trains, and make batches of what is complete."""
+        """Take in some trains, and make batches of what is complete.
+
+        Of a long message all that is there, for nothing else can be done meanwhile.
+        """
+        if not self._read_some():
+            return False
+        for _ in range(READS_PER_TICK - 1):
+            if self._drained or self._session.out or not self._read_some():
+                break
+        return True
+
+    def _read_some(self) -> bool:
         stream = self._session.stream
         if stream is None:
             return False
@@ -271,19 +283,22 @@ class LeafLink:
             if handle(landing, now_ns):
                 landing = landings.take()
         landings.free(landing)
+        self._drained = count < TRAINS_PER_READ
         if not count:
             return False
         self._session.group_received(now_ns, time.time_ns())
-        took_ns, self._read_ns = now_ns - self._read_ns, now_ns
-        most_ns = LULL_IN_MESSAGE_NS if stream.in_message else LULL_NS
-        full_ns = took_ns * LULL_BYTES // size
-        self._lull_ns = min(full_ns, most_ns) if full_ns < FAST_NS else 0
+        self._came += size
         return True
 
     def lull_ns(self) -> int:
         """Nothing is there: how long to look away; 0: wait for what comes. Asked once."""
-        lull_ns, self._lull_ns = self._lull_ns, 0
-        return lull_ns if lull_ns >= LEAST_LULL_NS else 0
+        stream, came, now_ns = self._session.stream, self._came, time.monotonic_ns()
+        took_ns, self._asked_ns, self._came = now_ns - self._asked_ns, now_ns, 0
+        if not came or stream is None or not self._drained:
+            return 0
+        full_ns = took_ns * LULL_BYTES // came
+        most_ns = LULL_IN_MESSAGE_NS if stream.in_message else LULL_NS
+        return min(full_ns, most_ns) if LEAST_LULL_NS <= full_ns < FAST_NS else 0
 
     def set_deaf(self, deaf: bool) -> None:
         """Leave trains where they are, and tell the root; or go on."""
