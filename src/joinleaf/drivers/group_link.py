@@ -47,6 +47,9 @@ LULL_BYTES: Final = 1 << 19
 LEAST_LULL_NS: Final = 100_000
 """For less it does not pay: a sleep takes half of that longer than it should."""
 
+SHORT_BYTES: Final = 4096
+"""A train that is waited for and shorter than this is a message of its own."""
+
 FAST_NS: Final = 1 << 24
 """Who takes longer for ``LULL_BYTES`` (31 MB/s) is a live feed, and not left waiting."""
 
@@ -109,8 +112,12 @@ class GroupLink(Protocol):
         """The socket."""
         ...
 
-    def read(self) -> bool:
-        """Take in what has come; False if nothing had."""
+    def read(self, *, alone: bool = False) -> bool:
+        """Take in what has come; False if nothing had.
+
+        Args:
+            alone: It was waited for: look for no more behind something short.
+        """
         ...
 
     def set_deaf(self, deaf: bool) -> None:
@@ -173,7 +180,7 @@ class RootLink:
         """The socket."""
         return self._port.fileno()
 
-    def read(self) -> bool:
+    def read(self, *, alone: bool = False) -> bool:
         """Nobody answers to a group: nothing is ever read."""
         return False
 
@@ -255,19 +262,22 @@ class LeafLink:
         """The socket."""
         return self._port.fileno()
 
-    def read(self) -> bool:
+    def read(self, *, alone: bool = False) -> bool:
         """Take in some trains, and make batches of what is complete.
 
         Of a long message all that is there, for nothing else can be done meanwhile.
+
+        Args:
+            alone: It was waited for: look for no more behind something short.
         """
-        if not self._read_some():
+        if not self._read_some(alone=alone):
             return False
         for _ in range(READS_PER_TICK - 1):
             if self._drained or self._session.out or not self._read_some():
                 break
         return True
 
-    def _read_some(self) -> bool:
+    def _read_some(self, *, alone: bool = False) -> bool:
         stream = self._session.stream
         if stream is None:
             return False
@@ -282,6 +292,8 @@ class LeafLink:
             size += landing.size
             if handle(landing, now_ns):
                 landing = landings.take()
+            if alone and size < SHORT_BYTES:
+                break
         landings.free(landing)
         self._drained = count < TRAINS_PER_READ
         if not count:

@@ -33,6 +33,9 @@ T = TypeVar("T")
 LOOK_AT_LEG_EVERY: Final = 8
 """Reads of the stream between two looks at the leg, however much the stream brings."""
 
+LATE_NS: Final = 200_000
+"""Who has waited so long for a message has emptied the socket, and will wait for the next."""
+
 
 class StreamDriver(StreamTraffic):
     """See the module.
@@ -78,6 +81,7 @@ class StreamDriver(StreamTraffic):
         """
         lock, readers = self.lock, self._readers
         cancellations, entered, woken = self.cancellations, False, False
+        waits_ns = 0  # since when, for the socket and not for trains to gather
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
@@ -91,6 +95,7 @@ class StreamDriver(StreamTraffic):
                         if not entered and not readers.may_look(now_ns):
                             readers.enter()
                             entered = True
+                        late = waits_ns > 0 and now_ns - waits_ns >= LATE_NS
                         came: Batch | bool | None = False
                         if woken or timeout == 0 or not self._comes_late:
                             came = self.read_straight(now_ns)
@@ -99,8 +104,9 @@ class StreamDriver(StreamTraffic):
                             return came
                         if came is None or (woken and not came):
                             if not self.closed:
-                                self._read_now()
+                                self._read_now(late=late)
                             batch = self._claimed(claim)
+                            self._comes_late = late and batch is not None
                         if came is not False or woken:
                             if self.unsettled:
                                 callbacks = self.settle()
@@ -124,7 +130,7 @@ class StreamDriver(StreamTraffic):
                 if left is not None and left <= 0:
                     return None
                 self._look_away_or_wait(fd, left, mark, lull_s, due_s)
-                woken = True
+                woken, waits_ns = True, 0 if lull_s else now_ns
         finally:
             if entered:
                 readers.leave()
@@ -176,16 +182,17 @@ class StreamDriver(StreamTraffic):
         if cancellations != self.cancellations or self.closed:
             raise SpiError(WSAEINTR, "the call was cancelled, or its endpoint closed")
 
-    def _read_now(self) -> None:
+    def _read_now(self, *, late: bool = False) -> None:
         if self._link is not None and self._link.listens:
-            self._read_link_first(self._link)
+            self._read_link_first(self._link, late=late)
         else:
             self._turn()
 
-    def _read_link_first(self, link: GroupLink) -> None:
+    def _read_link_first(self, link: GroupLink, *, late: bool) -> None:
         """The stream brings nearly everything; but its repairs and its end come by the leg."""
         self._link_reads += 1
-        if link.deaf or self._link_reads % LOOK_AT_LEG_EVERY == 0 or not link.read():
+        look = link.deaf or self._link_reads % LOOK_AT_LEG_EVERY == 0
+        if look or not link.read(alone=late):
             self._turn()
 
     def _fileno_to_read(self) -> int:

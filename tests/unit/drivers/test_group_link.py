@@ -138,3 +138,17 @@ def test_a_short_read_behind_full_ones_does_not_make_the_stream_slow(leaf: Leaf)
 
 def test_a_stream_that_fills_the_room_in_no_time_is_read_on(leaf: Leaf) -> None:
     assert LEAST_LULL_NS > leaf.read_after(80_000, 15) == 0
+
+
+def test_behind_a_short_message_that_was_waited_for_nothing_is_looked_for(leaf: Leaf) -> None:
+    leaf.port.waiting, leaf.port.size = 3, 80
+    assert leaf.link.read(alone=True)
+    assert leaf.port.waiting == 2
+    assert leaf.link.read()
+    assert leaf.port.waiting == 0
+
+
+def test_but_behind_a_train_there_may_be_more(leaf: Leaf) -> None:
+    leaf.port.waiting = 5
+    assert leaf.link.read(alone=True)
+    assert leaf.port.waiting == 0
