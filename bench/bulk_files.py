@@ -39,37 +39,38 @@ def send_file(way: Way, job: Job) -> Transfer:
     for number in range(len(job.leaves)):
         (job.folder / str(number)).mkdir()
     folder.mkdir()
-    _touch_memory(job)
+    spare = job.folder / "spare"
     try:
+        _touch_memory(spare, job)
         with Fleet(folder) as fleet, contextlib.closing(Odometer(job.root)) as sent:
             way.receive(job, fleet)
             receivers = list(fleet.programs)
             if way.listens:
                 _wait_for_listeners(receivers, way.listens, job)
+            spare.unlink()
             before = sent()
             senders = way.send(job, fleet)
             done = _watch(job, receivers, senders, lambda: sent() - before)
         _verify(job)
         return done
     finally:
+        spare.unlink(missing_ok=True)
         for number in range(len(job.leaves)):
             shutil.rmtree(job.folder / str(number), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _touch_memory(job: Job) -> None:
-    """Have the machine's memory for all the files in use once.
+def _touch_memory(spare: Path, job: Job) -> None:
+    """Have the machine's memory for all the files in use, until the sender starts.
 
     A virtual machine gets memory from its host when it is first written to, and that takes five
-    times as long as the writing: every way would be measured by it, and none by itself.
+    times as long as the writing: every way would be measured by it, and none by itself. What is
+    free for some seconds it gives back, so that who takes long to start would have none.
     """
-    spare, block = job.folder / "spare", bytes(1 << 20)
-    try:
-        with spare.open("wb", buffering=0) as file:
-            for _ in range(job.size * len(job.leaves) >> 20):
-                file.write(block)
-    finally:
-        spare.unlink(missing_ok=True)
+    block = bytes(1 << 20)
+    with spare.open("wb", buffering=0) as file:
+        for _ in range(job.size * len(job.leaves) >> 20):
+            file.write(block)
 
 
 def _wait_for_listeners(receivers: Sequence[Program], port: int, job: Job) -> None:

@@ -20,7 +20,7 @@ from joinleaf import aio
 
 BOUND_S = 30.0
 BIG = 1 << 20
-SRC = Path(__file__).resolve().parents[2] / "src"
+SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 
 PROGRAM = """
 import asyncio, threading

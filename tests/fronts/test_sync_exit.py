@@ -15,7 +15,7 @@ import pytest
 import joinleaf
 from joinleaf import LeafLeft
 
-SRC = Path(__file__).resolve().parents[2] / "src"
+SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 BOUND = 20.0
 
 

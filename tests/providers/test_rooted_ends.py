@@ -24,6 +24,7 @@ from tests.providers.rooted_world import (
     until,
 )
 
+import joinleaf
 from joinleaf.drivers.reactor import shared_reactor
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted import RootEndpoint
@@ -32,7 +33,7 @@ from joinleaf.spi import constants as c
 from joinleaf.spi.provider import Endpoint, EndReason
 from joinleaf.values import Address
 
-SRC = Path(__file__).resolve().parents[2] / "src"
+SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 
 LEAF = """
 import sys, time

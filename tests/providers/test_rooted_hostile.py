@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.providers.rooted_world import BOUND, World, in_thread, receive, until
@@ -22,8 +21,6 @@ from joinleaf.errors import SpiError
 from joinleaf.providers.rooted import RootEndpoint
 from joinleaf.spi.provider import Endpoint
 from joinleaf.values import Address
-
-SRC = Path(__file__).resolve().parents[2] / "src"
 
 FLOOD = """
 import errno, selectors, socket, sys

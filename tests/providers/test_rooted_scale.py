@@ -15,7 +15,7 @@ from tests.providers.rooted_world import BOUND, until
 
 import joinleaf
 
-SRC = Path(__file__).resolve().parents[2] / "src"
+SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 LEGS = 1000
 
 LEAVES = """
