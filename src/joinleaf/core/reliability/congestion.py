@@ -77,6 +77,10 @@ then. At 1 Gbit/s it is what a switch holds, and less than a TCP would fill."""
 BURST_SYMBOLS: Final = 16
 """The wait behind so many symbols, two short trains, is of the stream's own making."""
 
+REPAIRED_SHARE: Final = 5 / 8
+"""Of the ceiling, where losses are usual: what is under way is a queue in front of the repairs, and
+while they come the stream needs the rest of what the sender keeps."""
+
 GRAINS: Final = 2
 """Where trains are lost, a block has this part of the packets of others: trains are large."""
 
@@ -342,7 +346,8 @@ class CongestionWindow:
             self._follow_queue(acked, path, now_ns)
         elif now_ns >= self._deaf_until_ns:
             self._cubic(acked, path, now_ns)
-        self._window = min(max(self._window, self._floor), self._ceiling)
+        ceiling = self._ceiling * REPAIRED_SHARE if path.usual else self._ceiling
+        self._window = min(max(self._window, self._floor), max(ceiling, self._floor))
 
     def _follow_queue(self, acked: int, path: LeafPath, now_ns: int) -> None:
         """Losses are usual, so that they tell nothing: go by the queue."""

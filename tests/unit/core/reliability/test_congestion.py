@@ -214,6 +214,19 @@ def test_losses_without_a_queue_end_slow_start_and_cost_nothing_until_one_has_be
     assert window.window_bytes == before + before // 8
 
 
+def test_where_losses_are_usual_the_window_leaves_room_for_repairs() -> None:
+    window = fresh()
+    report = reporting(window)
+    for _ in range(200):
+        report(window.window_bytes, 6, 600)
+    assert window.window_bytes == (4 << 20) * 5 // 8
+    clean = fresh()
+    report = reporting(clean)
+    for _ in range(200):
+        report(clean.window_bytes, 0, 600)
+    assert clean.window_bytes == 4 << 20
+
+
 def test_a_leaf_that_is_forgotten_is_no_outlier_any_more() -> None:
     window = fresh()
     report = reporting(window)
