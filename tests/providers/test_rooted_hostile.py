@@ -157,14 +157,26 @@ def test_a_request_cut_off_anywhere_is_no_request(world: World) -> None:
     until(lambda: root.statistics()["connections"] == 0)
 
 
-def test_a_member_that_turns_hostile_loses_its_own_leg_only(world: World) -> None:
+def test_a_member_that_turns_hostile_loses_its_own_leg_only(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     root = world.root()
     (bad, _), (good, _) = world.join(root), world.join(root)
     (connection,) = bad._driver._connections.values()
     connection.sock.send(b"\0" * 64)
     until(lambda: root.statistics()["legs"] == 1)
     assert root.statistics()["protocol_errors"] == 1
+    assert f"{bad.local_address} broke the protocol: not a frame of this protocol" in caplog.text
     alive(root, good)
+
+
+def test_who_meets_a_root_that_breaks_the_protocol_is_told_how(world: World) -> None:
+    root = world.root()
+    leaf, _ = world.join(root)
+    (connection,) = root._driver._connections.values()
+    connection.sock.send(b"\0" * 64)
+    with pytest.raises(SpiError, match="over: protocol error: not a frame of this protocol"):
+        leaf.receive_many(timeout=BOUND)
 
 
 def test_ten_thousand_half_open_connections_cost_bounded_memory_and_no_leg(world: World) -> None:

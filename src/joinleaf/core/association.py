@@ -161,11 +161,12 @@ class QosAgreed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The membership ended, after all data (FD_CLOSE)."""
+    """The membership ended, after all data (FD_CLOSE). ``message``: how the protocol was broken."""
 
     reason: EndReason
     code: int
     data: bytes = b""
+    message: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,7 @@ class Association:
     """
 
     __slots__ = (
+        "_breach",
         "_failure",
         "_gate",
         "_heard_as_member",
@@ -281,6 +283,7 @@ class Association:
         self._gate: Gate | None = None
         self._heard_as_member = False
         self._failure = JoinFailed(WSAECONNREFUSED, "the join request was refused")
+        self._breach = ""
 
     @property
     def state(self) -> LegState:
@@ -608,6 +611,7 @@ class Association:
 
     def breach(self, message: str) -> list[Event]:
         """The peer broke the protocol; whatever the leg was, it ends."""
+        self._breach = message
         self._failure = JoinFailed(WSAECONNREFUSED, f"the other side broke the protocol: {message}")
         return self._end(LegInput.BAD_BYTES, EndReason.PROTOCOL_ERROR)
 
@@ -638,7 +642,8 @@ class Association:
             case LegAction.INDICATE_WITHDRAWN:
                 return Withdrawn(reason)
             case LegAction.INDICATE_CLOSE:
-                return Closed(reason, _CLOSE_CODES.get(reason, 0), self.end_data)
+                message = self._breach if reason is EndReason.PROTOCOL_ERROR else ""
+                return Closed(reason, _CLOSE_CODES.get(reason, 0), self.end_data, message)
             case LegAction.DROP:
                 return Dropped(flush=False)
             case LegAction.DROP_FLUSHED:

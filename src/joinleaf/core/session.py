@@ -148,12 +148,13 @@ class JoinEnded:
 
 @dataclass(frozen=True, slots=True)
 class LegEnded:
-    """A membership ended (FD_CLOSE)."""
+    """A membership ended (FD_CLOSE). ``message``: how the other side broke the protocol."""
 
     key: int
     reason: EndReason
     code: int
     data: bytes
+    message: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,7 +564,7 @@ class Session(ABC):
                 if event.reason is EndReason.PROTOCOL_ERROR:
                     self.count("protocol_errors")
                 self._left(key, leg)
-                self.out.append(LegEnded(key, event.reason, event.code, event.data))
+                self.out.append(LegEnded(key, event.reason, event.code, event.data, event.message))
             case Dropped():
                 if self.doorstep.leave(key):
                     self.count("handshakes_failed")

@@ -71,6 +71,9 @@ KEEP_FROM: Final = LANDING_BYTES // 4
 """Bytes of one unit in a landing that is kept as it is. Fewer are copied out: what is held would
 else take many times the room that the window counts."""
 
+IMPATIENT_LEAVES: Final = 32
+"""Of more leaves the root wants to hear no oftener than it says: what one asks for mends others."""
+
 LEAST_REPEAT_NS: Final = 1_000_000
 """More than the usual that a repair may take before it is asked for again."""
 
@@ -874,7 +877,7 @@ class StreamReceiver:
             RFC 6298, section 2: no longer than repairs take here, as far as that is known.
         """
         told_ns = min(self._timing.repeat_us * 1000, MAX_REPEAT_NS)
-        if self._repair_ns:
+        if self._repair_ns and self._timing.leaves <= IMPATIENT_LEAVES:
             told_ns = min(told_ns, self._repair_ns + max(4 * self._repair_dev_ns, LEAST_REPEAT_NS))
         return max(told_ns, self._reorder_ns)
 

@@ -109,9 +109,10 @@ def late(timeout: float | None, what: str) -> SpiError:
 def ended_error(ended: LegEnded, call: str) -> SpiError:
     """What a call gets once the membership is over."""
     code = WSAEDISCON if ended.reason.orderly else ended.code or WSAEDISCON
+    message = f": {ended.message}" if ended.message else ""
     return SpiError(
         code,
-        f"the session is over: {ended.reason}",
+        f"the session is over: {ended.reason}{message}",
         call=call,
         reason=ended.reason,
         data=ended.data,

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from joinleaf.core.leg import LegState
-from joinleaf.core.session import Crowded, Output
+from joinleaf.core.session import Crowded, LegEnded, Output
 from joinleaf.core.wire.control import MAX_CONNECT_DATA
 from joinleaf.drivers.sides import PlainSide, Side
 from joinleaf.drivers.streams import StreamDriver
@@ -156,6 +156,10 @@ class ListeningEndpoint(EndpointBase):
         for output in outputs:
             if isinstance(output, Crowded):
                 _log.warning("%s", output.text)
+            elif isinstance(output, LegEnded) and output.message:
+                leg = self._driver.session.legs.get(output.key)
+                peer = "a peer" if leg is None else leg.association.peer
+                _log.warning("%s broke the protocol: %s", peer, output.message)
             calls += self._output(output)
         return calls
 
