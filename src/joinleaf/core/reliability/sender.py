@@ -358,7 +358,7 @@ class StreamSender:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
         if self._losses.size or self._planned or self._wholes:
-            idle = now_ns >= self._last_new_ns + max(FLOWING_NS, self._gather_ns())
+            idle = now_ns >= self._last_new_ns + self._idle_after_ns()
             ripe = self._losses.ripen(now_ns, all_of_them=idle)
             if ripe or self._planned or self._wholes:
                 train = self._repair(now_ns)
@@ -841,6 +841,15 @@ class StreamSender:
             return 0
         return self._backoff_ns() + self._interval_ns() + self._group_rtt_ns // 4
 
+    def _idle_after_ns(self) -> int:
+        """How long after the last new unit repairs no longer wait for the losses of others.
+
+        Where many have to tell of theirs, a stream that waits for nothing but room has stood for
+        some times that: a thousand leaves had 28 per cent sent again, and 15 if all are heard.
+        """
+        many = 4 if len(self._leaves) >= SUPPRESS_FROM else 1
+        return max(FLOWING_NS, many * self._gather_ns())
+
     def _interval_ns(self) -> int:
         return max(1, len(self._leaves)) * REPORT_COST_NS
 
@@ -1023,7 +1032,7 @@ class StreamSender:
             return self._paced_ns
         due = self._sync_due
         if (ripe := self._losses.due_ns()) is not None:
-            ripe = min(ripe, self._last_new_ns + max(FLOWING_NS, self._gather_ns()))
+            ripe = min(ripe, self._last_new_ns + self._idle_after_ns())
             due = ripe if due is None else min(due, ripe)
         if due is None and self._pending:  # nobody is asked, as everybody has acknowledged all
             full = [leaf for leaf in self._leaves.values() if not leaf.window and not leaf.aside]

@@ -428,6 +428,18 @@ def test_a_loss_waits_for_other_leaves_only_while_the_stream_goes_on() -> None:
     assert kinds(repairs(sender, 100 * MS)) == [REPAIR]  # nothing has left for long
 
 
+@pytest.mark.parametrize(("leaves", "at_once"), [(4, True), (40, False)])
+def test_of_many_leaves_more_are_heard_before_a_stream_counts_as_idle(
+    leaves: int, at_once: bool
+) -> None:
+    sender = stream(leaves, 1)
+    now = 3 * sender._gather_ns()
+    tell(sender, 0, (0, 1, 0, 1), now=now)
+    assert bool(repairs(sender, now)) is at_once
+    tell(sender, 1, (0, 1, 0, 2), now=now + 1)
+    assert kinds(repairs(sender, 4 * now)) == [REPAIR if at_once else XOR]
+
+
 def test_a_loss_is_counted_once_though_it_was_mended_by_a_combination() -> None:
     sender = stream(2, 1)
     tell(sender, 0, (0, 1, 0, 1), now=1000)
