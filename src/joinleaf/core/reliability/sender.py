@@ -847,8 +847,10 @@ class StreamSender:
         Where many have to tell of theirs, a stream that waits for nothing but room has stood for
         some times that: a thousand leaves had 28 per cent sent again, and 15 if all are heard.
         """
-        many = 4 if len(self._leaves) >= SUPPRESS_FROM else 1
-        return max(FLOWING_NS, many * self._gather_ns())
+        gather_ns = self._gather_ns()
+        if len(self._leaves) >= SUPPRESS_FROM:
+            gather_ns = max(gather_ns, min(4 * gather_ns, PATIENCE_NS))
+        return max(FLOWING_NS, gather_ns)
 
     def _interval_ns(self) -> int:
         return max(1, len(self._leaves)) * REPORT_COST_NS
