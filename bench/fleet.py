@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -109,11 +110,11 @@ class Fleet:
         """End what still runs."""
         for program in self.programs:
             if program.poll() is None:
-                program.process.terminate()
+                os.kill(program.process.pid, signal.SIGTERM)  # Popen's own would wait for it, too
         wait_for(self.programs, _GRACE_S)
         for program in self.programs:
             if program.poll() is None:
-                program.process.kill()
+                os.kill(program.process.pid, signal.SIGKILL)
         wait_for(self.programs, _GRACE_S)
 
     def __enter__(self) -> Self:

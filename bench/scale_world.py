@@ -236,9 +236,9 @@ class ScaleWorld:
         measured = min(MEASURED, len(self._leaves))
         return Outcome(
             len(self._leaves), self.shared, count * len(message), symbols,
-            counters["repair_bytes"] // sender._layout.segment, self.lost, self.lost_anywhere, self.reports,
-            self.gap_reports, self.report_bytes, (self.now - before) / 1e9, self._root_ns / 1e9,
-            self._leaf_ns / 1e9 / measured, self.bytes_per_leaf,
+            counters["repair_bytes"] // sender._layout.segment, self.lost, self.lost_anywhere,
+            self.reports, self.gap_reports, self.report_bytes, (self.now - before) / 1e9,
+            self._root_ns / 1e9, self._leaf_ns / 1e9 / measured, self.bytes_per_leaf,
         )  # fmt: skip
 
     def _timed_root(self, call: Callable[[], Any]) -> Any:
