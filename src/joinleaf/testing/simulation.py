@@ -147,8 +147,10 @@ class Simulation:
         """A node's session is over: it is replaced when its host next acts."""
         host = self.hosts[node.host]
         if host.member is node:
-            host.member = None
-            host.former.append(node)
+            # Two invitations may have crossed, and the membership by the first be what lasts.
+            others = (one for one in host.former if isinstance(one, LeafNode) and one.joined)
+            host.member = next(others, None)
+            host.former = [one for one in host.former if one is not host.member] + [node]
         elif host.node is node and (not isinstance(node, LeafNode) or self._spent(node)):
             host.node = None
             host.former.append(node)
