@@ -362,12 +362,14 @@ class StreamReceiver:
     def _delivered(self, view: memoryview, now_ns: int) -> None:
         """The next unit is ready; go on."""
         self._next = unit = self._next + 1
-        if 0 <= self._asked < unit:
-            self._answered(now_ns - self._asked_ns)
         if self._expect < unit << 6:
             self._expect = unit << 6
             if view[4] != REPAIR:
                 self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
+        if view[4] == REPAIR:
+            self.counters["repaired"] += view[7]
+        if self._gap_due is not None:  # it may have been the last hole
+            self._after(now_ns)
         self._fresh += len(view)
         if view[4] == POLL or self._fresh >= self._every:
             self._want_report(now_ns)

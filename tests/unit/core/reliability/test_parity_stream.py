@@ -28,6 +28,7 @@ from joinleaf.core.wire.reports import (
     Timing,
     decode_report,
     report_frame,
+    sync_body,
 )
 from joinleaf.core.wire.units import (
     ALL,
@@ -216,6 +217,26 @@ def test_a_unit_that_comes_again_closes_the_hole_where_it_lies() -> None:
     ]
     assert receiver.counters["repaired"] == LARGE.symbols
     assert receiver._held_bytes == held(receiver) == 0
+
+
+@pytest.mark.parametrize("kind", [DATA, REPAIR])
+def test_when_the_last_hole_is_closed_in_order_nothing_is_reported_any_more(kind: int) -> None:
+    """The end of a stream, of which a SYNC told; what comes then is delivered as it comes."""
+    receiver = StreamReceiver(tag=TAG, window_bytes=64 * 65_000)
+    receiver.start(0, Timing(0, 0, 10_000, 1))
+    assert landed(receiver, large(0)[1])
+    sync = HEADER.pack(TAG, SYNC, 0, 255, 0, 2) + sync_body(Timing(0, 0, 10_000, 1))
+    receiver.handle_train(memoryview(sync), len(sync), 2 * MS)
+    now = asks(receiver, 2 * MS)
+    assert landed(receiver, large(1, kind)[1], now + MS)
+    assert len(receiver.take()) == 2
+    while (due := receiver.next_deadline_ns()) is not None:
+        frame = receiver.poll_report(due)
+        assert frame is not None
+        assert decode_report(memoryview(frame)[FRAME.size :]).ack == 2
+        assert due < now + 5 * MS, "it goes on and on"
+    assert receiver.counters["repaired"] == (LARGE.symbols if kind == REPAIR else 0)
+    assert receiver._repair_ns == MS
 
 
 def test_a_unit_that_comes_again_behind_another_hole_is_held() -> None:
