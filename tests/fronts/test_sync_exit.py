@@ -35,14 +35,17 @@ def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Its output, with a word on how it ended."""
+def finish(process: subprocess.Popen[str], *, struck: bool = False) -> str:
+    """Its output, with a word on how it ended.
+
+    ``struck``: a Ctrl-C may have hit Python inside a weak set, which says so and goes on.
+    """
     try:
         out, err = process.communicate(timeout=BOUND)
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert not err, err
+    assert not err or (struck and "ignored in: <function WeakSet" in err), err
     return out
 
 
@@ -318,5 +321,5 @@ print(interrupted)
             assert number == due.get(batch.sender, 0)
             assert data == bytes([number % 4]) * 300_000
             due[batch.sender] = number + 1
-    assert int(finish(process)) >= 60
+    assert int(finish(process, struck=True)) >= 60
     assert sum(due.values()) > 100

@@ -333,7 +333,7 @@ class LeafLink:
         if stream is None:
             return
         for _ in range(READS_PER_TICK):
-            if self.deaf or not self.read():
+            if self.deaf or not self._read_some():
                 break
         now_ns = time.monotonic_ns()
         stream.receiver.tick(now_ns)

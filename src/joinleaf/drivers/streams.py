@@ -128,6 +128,7 @@ class StreamDriver(StreamTraffic):
                     return batch
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
+                    self._comes_late = False  # the next call looks before it gives up
                     return None
                 self._look_away_or_wait(fd, left, mark, lull_s, due_s)
                 woken, waits_ns = True, 0 if lull_s else now_ns

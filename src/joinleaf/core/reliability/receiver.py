@@ -272,7 +272,7 @@ class StreamReceiver:
             self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
             self._delivered(view, now_ns)
             return True
-        if self._is_known(unit):
+        if self._is_known(unit) and landing.size <= view[7] * segment:
             self.counters["duplicates"] += view[7]
             return False
         if unit >= self._next and self._hold_landing(unit, landing, now_ns):
@@ -326,7 +326,9 @@ class StreamReceiver:
         """
         if len(view) <= HEADER_SIZE or segment <= HEADER_SIZE:
             self.counters["malformed"] += 1
-        elif self._is_known(unit := self._whole_unit(view, segment)):
+        elif self._is_known(unit := self._whole_unit(view, segment)) and (
+            len(view) <= view[7] * segment  # or parity of another is behind it
+        ):
             self.counters["duplicates"] += view[7]
         elif unit == self._next and self._in_order and self._deliver_whole(view, segment):
             self._delivered(view, now_ns)
@@ -855,9 +857,9 @@ class StreamReceiver:
         """The last hole is reported now: note when, if it has not been before."""
         if self._asked >= 0:
             self._asked = -1  # what answers now, the first report or this one, is not known (Karn)
-            self._repair_ns += self._repair_ns // 2
+            self._repair_ns = min(self._repair_ns * 3 // 2, MAX_REPEAT_NS)
             return
-        unit = (self._expect - 1) >> 6
+        unit = (self._expect >> 6) - 1  # one that has not come in part so far
         while unit << 6 >= told and self._is_known(unit):
             unit -= 1
         if unit << 6 >= told:
@@ -865,6 +867,7 @@ class StreamReceiver:
 
     def _answered(self, took_ns: int) -> None:
         self._asked = -1
+        took_ns = min(took_ns, MAX_REPEAT_NS)
         if not self._repair_ns:
             self._repair_ns, self._repair_dev_ns = took_ns, took_ns // 2
             return

@@ -112,7 +112,7 @@ class Losses:
                 self._withdraw(bit, unit, was)
             if wants and not self._want(bit, unit, wants, now_ns + gather_ns):
                 break
-            if wants and unit in whole:
+            if wants and unit in whole and wants != was:
                 heapq.heappush(self._ripe, unit)
         for unit, was in before.items():
             self._withdraw(bit, unit, was)

@@ -165,7 +165,7 @@ class _Unit:
 class _Leaf:
     __slots__ = (
         "ack", "aside", "bit", "by_leg", "credit", "heard_ns", "key", "limit", "progress_ns",
-        "symbols", "tally", "window",
+        "symbols", "tally", "whole", "window",
     )  # fmt: skip
 
     def __init__(self, key: int, bit: int, ack: int, window: int, now_ns: int) -> None:
@@ -180,6 +180,7 @@ class _Leaf:
         self.symbols = 0  # sent when it reported last
         self.tally = Tally()
         self.by_leg: dict[int, int] = {}  # unit -> what has been put on its leg of it
+        self.whole = 0.5  # share of the units with losses of which nothing came, lately
         self.aside = False  # skipped, and waited for no longer until it has room
 
 
@@ -200,12 +201,49 @@ class StreamSender:
     """
 
     __slots__ = (
-        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_few",
-        "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
-        "_layout", "_leaves", "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending",
-        "_pending_bytes", "_planned", "_poll_at", "_rtt_known", "_sealer", "_sealing", "_sent",
-        "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns", "_sync_times", "_tag",
-        "_timing_is_old", "_told_ns", "_whole", "_wholes", "_window", "counters", "next_unit",
+        "_acked",
+        "_at",
+        "_base",
+        "_bits",
+        "_built",
+        "_capacity",
+        "_congestion",
+        "_few",
+        "_first_pending",
+        "_flight",
+        "_group_rtt_ns",
+        "_guard",
+        "_kept",
+        "_last_new_ns",
+        "_layout",
+        "_leaves",
+        "_leg",
+        "_limits",
+        "_losses",
+        "_mended",
+        "_paced_ns",
+        "_pending",
+        "_pending_bytes",
+        "_piecewise",
+        "_planned",
+        "_poll_at",
+        "_rtt_known",
+        "_sealer",
+        "_sealing",
+        "_sent",
+        "_sent_bytes",
+        "_sent_symbols",
+        "_serial",
+        "_sync_due",
+        "_sync_ns",
+        "_sync_times",
+        "_tag",
+        "_timing_is_old",
+        "_told_ns",
+        "_wholes",
+        "_window",
+        "counters",
+        "next_unit",
         "pacer",
     )  # fmt: skip
 
@@ -249,8 +287,8 @@ class StreamSender:
         self._wholes: deque[Again] = deque()  # units that are sent again as they were
         self._flight = Flight()
         self._guard = 0  # parity symbols sent along with a full unit
-        self._few = 0.0  # share of the units with losses that lost few symbols,
-        self._whole = 0.0  # and of those of which nothing came
+        self._few = 0.0  # share of the units with losses that lost few symbols
+        self._piecewise: set[int] = set()  # leaves that lose symbols rather than trains
         self._mended = Mended()
         self._leg: deque[tuple[int, bytes]] = deque()
         self._group_rtt_ns = INITIAL_RTT_NS
@@ -540,6 +578,7 @@ class StreamSender:
         self._flight.forget(key)
         self._losses.forget_leaf(leaf.bit)
         self._bits.append(leaf.bit)
+        self._piecewise.discard(key)
         self._leg = deque(item for item in self._leg if item[0] != key)
         if not leaf.aside:
             self._leave(leaf.ack)
@@ -816,24 +855,38 @@ class StreamSender:
                         whole.add(number)
         gather_ns = self._gather_ns()
         leaf.credit -= self._losses.reported(leaf.bit, wanted, now_ns, since_ns, gather_ns, whole)
+        before = leaf.tally.missing
         new = leaf.tally.reported(lost, old_before, self._mended)
         if lost:
-            self._judge_losses(lost)
+            self._judge_losses(leaf, {at: lost[at] for at in lost if at not in before})
         self.counters["reported_symbols"] += new
         return new
 
-    def _judge_losses(self, lost: dict[int, int]) -> None:
-        """Learn whether symbols get lost one by one, or whole trains."""
+    def _judge_losses(self, leaf: _Leaf, lost: dict[int, int]) -> None:
+        """Learn whether symbols get lost one by one, or whole trains; each loss tells once.
+
+        Trains count for packets only while no leaf loses packets: those of a queue that is shared
+        with others are lost one by one.
+        """
+        if not lost:
+            return
         few = whole = 0
         for number, missing in lost.items():
             few += missing.bit_count() <= FEW
             count = self._kept[number].count
             whole += count > FEW and missing == (1 << count) - 1
         self._few += (few / len(lost) - self._few) / 8
-        self._whole += (whole / len(lost) - self._whole) / 8
-        if self._congestion is not None:
-            at_once = self._layout.symbols if self._whole > MOST_WHOLE else 1
-            self._congestion.symbols_lost_at_once = at_once
+        leaf.whole += (whole / len(lost) - leaf.whole) / 4
+        if leaf.whole >= 0.5:
+            self._piecewise.discard(leaf.key)
+        else:
+            self._piecewise.add(leaf.key)
+        if self._congestion is None:
+            return
+        if self._piecewise:
+            self._congestion.symbols_lost_at_once = 1
+        elif leaf.whole > MOST_WHOLE:
+            self._congestion.symbols_lost_at_once = self._layout.symbols
 
     def _gather_ns(self) -> int:
         """How long a loss waits for those of other leaves, to be mended together with them."""

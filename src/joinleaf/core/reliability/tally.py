@@ -46,6 +46,11 @@ class Tally:
         self._missing: dict[int, int] = {}  # unit -> bitmap, as reported last
         self._counted: dict[int, int] = {}
 
+    @property
+    def missing(self) -> dict[int, int]:
+        """By unit, what the leaf lacked when it reported last."""
+        return self._missing
+
     def reported(self, missing: dict[int, int], old_before: int, mended: Mended) -> int:
         """Take in a report.
 

@@ -395,6 +395,45 @@ def test_a_unit_of_which_a_leaf_has_next_to_nothing_is_sent_again_as_it_was_and_
     assert kinds(repairs(sender)) == [REPAIR] * 8  # that which waited
 
 
+class Window:
+    """Congestion control that holds nothing back."""
+
+    window_bytes = WINDOW
+    usual_loss = 0.0
+    symbols_lost_at_once = 1
+
+    def on_sent(self, size: int, now_ns: int) -> None: ...
+
+    def on_limited(self) -> None: ...
+
+    def on_report(self, *told: object) -> None: ...
+
+    def forget(self, leaf: object) -> None: ...
+
+
+def test_trains_count_for_packets_only_while_no_leaf_loses_packets() -> None:
+    window = Window()
+    sender = StreamSender(LAYOUT, tag=TAG, window_bytes=WINDOW, congestion=window)
+    for key in range(2):
+        sender.add_leaf(key, WINDOW, 0)
+    for number in range(20):
+        payload = unit_of(12, 48, number)
+        sender.begin([data_header(len(payload) - 20, RAW, 0, 0), payload[20:]], len(payload))
+    while sender.poll_transmit(0) is not None:
+        pass
+    for _ in range(20):  # of one loss, however often it is told
+        tell(sender, 0, (0, 1, 0, ALL))
+    assert window.symbols_lost_at_once == 1
+    tell(sender, 0, (0, 6, 0, ALL))
+    tell(sender, 0, (0, 9, 0, ALL))
+    assert window.symbols_lost_at_once == LAYOUT.symbols
+    tell(sender, 1, (3, 1, 0, 0b11))
+    assert window.symbols_lost_at_once == 1
+    sender.remove_leaf(1)
+    tell(sender, 0, (0, 12, 0, ALL))
+    assert window.symbols_lost_at_once == LAYOUT.symbols
+
+
 def test_a_unit_that_everybody_has_got_meanwhile_is_not_sent_again() -> None:
     sender = stream(2, 2, count=12)
     tell(sender, 0, (0, 2, 0, ALL))
