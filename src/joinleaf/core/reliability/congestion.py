@@ -249,7 +249,7 @@ class CongestionWindow:
         self.usual_loss = most[-1] if len(most) == SEVERAL else 0.0
 
     def _lost(self, leaf: Hashable, path: LeafPath, now_ns: int) -> None:
-        hard = path.told >= HARD_SYMBOLS * path.grain and path.share > HARD_SHARE
+        hard = _is_telling(path) and path.share > HARD_SHARE
         if not (hard or (path.exceeds and self._speaks_for_all(leaf, path))):
             return
         self._worst = leaf
@@ -273,9 +273,7 @@ class CongestionWindow:
         worst = self._paths.get(self._worst)
         if worst is None or leaf == self._worst or not worst.level:
             return True
-        sudden = (
-            path.told >= HARD_SYMBOLS * path.grain and path.share > 4 * worst.level + path.usual
-        )
+        sudden = _is_telling(path) and path.share > 4 * worst.level + path.usual
         return sudden or path.level > 1.5 * worst.level
 
     def _reduce(self, beta: float, path: LeafPath, now_ns: int, least: float = 0.0) -> None:
@@ -375,3 +373,8 @@ class CongestionWindow:
         if target > self._window:
             self._window += (min(target, 1.5 * self._window) - self._window) * acked / self._window
         self._window = max(self._window, self._estimate)
+
+
+def _is_telling(path: LeafPath) -> bool:
+    """Whether the share of what was lost is of enough to say something."""
+    return path.told >= HARD_SYMBOLS * path.grain

@@ -272,8 +272,7 @@ class StreamReceiver:
             self._ready_bytes += landing.payload_bytes + UNIT_OVERHEAD
             self._delivered(view, now_ns)
             return True
-        if self._is_known(unit) and landing.size <= view[7] * segment:
-            self.counters["duplicates"] += view[7]
+        if self._is_spare(unit, view, segment):
             return False
         if unit >= self._next and self._hold_landing(unit, landing, now_ns):
             return True
@@ -285,10 +284,17 @@ class StreamReceiver:
 
     def _is_known(self, unit: int) -> bool:
         """Whether nothing more of it is needed: most that is sent again is for others."""
-        if 0 <= unit < self._next:
+        if 0 <= unit < self._next and not self._listening:
             return True
         held = self._held.get(unit)
         return held is not None and held.complete
+
+    def _is_spare(self, unit: int, view: memoryview, segment: int) -> bool:
+        """Whether this is a unit that is known, and not with parity of another behind it."""
+        if not self._is_known(unit) or len(view) > view[7] * segment:
+            return False
+        self.counters["duplicates"] += view[7]
+        return True
 
     def _hold_landing(self, unit: int, landing: Landing, now_ns: int) -> bool:
         """Keep a whole unit behind a hole, or that ends one; False: look closer.
@@ -326,10 +332,8 @@ class StreamReceiver:
         """
         if len(view) <= HEADER_SIZE or segment <= HEADER_SIZE:
             self.counters["malformed"] += 1
-        elif self._is_known(unit := self._whole_unit(view, segment)) and (
-            len(view) <= view[7] * segment  # or parity of another is behind it
-        ):
-            self.counters["duplicates"] += view[7]
+        elif self._is_spare(unit := self._whole_unit(view, segment), view, segment):
+            pass
         elif unit == self._next and self._in_order and self._deliver_whole(view, segment):
             self._delivered(view, now_ns)
         else:
@@ -423,10 +427,8 @@ class StreamReceiver:
     def _has(self, unit: int, epoch: int, count: int, index: int) -> bool:
         """Whether this symbol is here already: most repairs are for others."""
         partial = self._held.get(unit)
-        if partial is None:
-            return unit < self._next and not self._listening
-        if partial.complete:
-            return True
+        if partial is None or partial.complete:
+            return self._is_known(unit)
         alike = epoch == partial.epoch and count == partial.count  # else one of both is forged
         return alike and partial.mask >> index & 1 > 0
 
@@ -514,7 +516,7 @@ class StreamReceiver:
         partial = self._held.get(unit)
         if partial is not None and not partial.complete:
             return partial
-        if partial is not None or (unit < self._next and not self._listening):
+        if self._is_known(unit):
             self.counters["duplicates"] += 1
             return None
         over = self._held_bytes + size + UNIT_OVERHEAD > self._window

@@ -5,10 +5,10 @@ So a symbol lost by a thousand leaves costs the root one repair, and a report co
 of. A report says everything its leaf lacks: what the leaf asked for before and does not ask for
 now has arrived.
 
-Every symbol that was sent again is left alone for the hold-off, about a round trip: reports that
-come meanwhile were written before the repair could arrive. They are forgotten, not remembered; a
-leaf that still misses it says so again. But a parity symbol mends nothing at a leaf that misses
-two of its parts, so such a leaf is heard at once.
+Every symbol that was sent again is left alone for about a round trip, or until its leaf has heard
+what left later: reports that come meanwhile were written before the repair could arrive. They are
+forgotten, not remembered; a leaf that still misses it says so again. But a parity symbol mends
+nothing at a leaf that misses two of its parts, so such a leaf is heard at once.
 
 A unit waits to be repaired until other leaves have told of it too, for what several lost can be
 combined (``parity.py``). That holds for the repair of repairs as well: of 100 leaves with 5 % loss

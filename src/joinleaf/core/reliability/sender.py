@@ -201,50 +201,13 @@ class StreamSender:
     """
 
     __slots__ = (
-        "_acked",
-        "_at",
-        "_base",
-        "_bits",
-        "_built",
-        "_capacity",
-        "_congestion",
-        "_few",
-        "_first_pending",
-        "_flight",
-        "_group_rtt_ns",
-        "_guard",
-        "_kept",
-        "_last_new_ns",
-        "_layout",
-        "_leaves",
-        "_leg",
-        "_limits",
-        "_losses",
-        "_mended",
-        "_paced_ns",
-        "_pending",
-        "_pending_bytes",
-        "_piecewise",
-        "_planned",
-        "_poll_at",
-        "_rtt_known",
-        "_sealer",
-        "_sealing",
-        "_sent",
-        "_sent_bytes",
-        "_sent_symbols",
-        "_serial",
-        "_sync_due",
-        "_sync_ns",
-        "_sync_times",
-        "_tag",
-        "_timing_is_old",
-        "_told_ns",
-        "_wholes",
-        "_window",
-        "counters",
-        "next_unit",
-        "pacer",
+        "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_few",
+        "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
+        "_layout", "_leaves", "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending",
+        "_pending_bytes", "_piecewise", "_planned", "_poll_at", "_rtt_known", "_sealer",
+        "_sealing", "_sent", "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns",
+        "_sync_times", "_tag", "_timing_is_old", "_told_ns", "_whole", "_window", "counters",
+        "next_unit", "pacer",
     )  # fmt: skip
 
     def __init__(
@@ -284,7 +247,7 @@ class StreamSender:
         self._paced_ns: int | None = None  # until when the pacer holds what is next
         self._planned: dict[int, deque[Again]] = {}  # by length of the symbols
         self._last_new_ns = 0  # when a unit was sent for the first time
-        self._wholes: deque[Again] = deque()  # units that are sent again as they were
+        self._whole: Again | None = None  # a unit that is to be sent again as it was
         self._flight = Flight()
         self._guard = 0  # parity symbols sent along with a full unit
         self._few = 0.0  # share of the units with losses that lost few symbols
@@ -395,10 +358,10 @@ class StreamSender:
     def poll_transmit(self, now_ns: int) -> Train | None:
         """The next train; None: nothing may leave now (see ``next_deadline_ns``)."""
         self._paced_ns = None
-        if self._losses.size or self._planned or self._wholes:
+        if self._losses.size or self._planned or self._whole:
             idle = now_ns >= self._last_new_ns + self._idle_after_ns()
             ripe = self._losses.ripen(now_ns, all_of_them=idle)
-            if ripe or self._planned or self._wholes:
+            if ripe or self._planned or self._whole:
                 train = self._repair(now_ns)
                 if train is not None:
                     return train
@@ -933,9 +896,9 @@ class StreamSender:
         segment, most = self._layout.segment, self._layout.symbols
         if self.pacer is not None:
             most = min(most, max(1, self.pacer.max_burst() // segment))
-        size = 0 if self._wholes else self._plan(most, now_ns)
-        if self._wholes:
-            return self._repair_whole(now_ns)
+        size = 0 if self._whole else self._plan(most, now_ns)
+        if self._whole:
+            return self._repair_whole(self._whole, now_ns)
         if not size:
             return None
         queue = self._planned[size]
@@ -948,36 +911,38 @@ class StreamSender:
             again = queue.popleft()
             unit = self._kept.get(again.unit)
             if unit is not None:  # else everybody has it by now
-                again.sent_ns = now_ns
-                self._mended.add(again.unit, again.parts)
+                self._goes_again(again, now_ns)
                 parts += self._symbol(again, unit)
         if not queue:
             del self._planned[size]
         if not parts:
             return self._repair(now_ns)
-        buffer = b"".join(parts)
-        self.counters["repair_trains"] += 1
-        self.counters["repair_bytes"] += len(buffer)
-        self._left(len(buffer), now_ns)
-        return Train(buffer, size, first)
+        return self._repairing(b"".join(parts), size, first, now_ns)
 
-    def _repair_whole(self, now_ns: int) -> Train | None:
+    def _repair_whole(self, again: Again, now_ns: int) -> Train | None:
         """A unit that is sent again as it was: its wire image, and nothing of it is looked at."""
-        again, unit = self._wholes[0], self._kept.get(self._wholes[0].unit)
+        unit = self._kept.get(again.unit)
         if unit is None:  # everybody has it by now
-            self._wholes.popleft()
+            self._whole = None
             return self._repair(now_ns) if self._losses.size or self._planned else None
         if not self._conforms(len(unit.image), now_ns):
             return None
-        self._wholes.popleft()
+        self._whole = None
+        self._goes_again(again, now_ns)
+        self.counters["repaired_symbols"] += unit.count
+        segment = self._layout.segment
+        return self._repairing(as_repair(unit.image, segment), segment, again.unit, now_ns)
+
+    def _goes_again(self, again: Again, now_ns: int) -> None:
         again.sent_ns = now_ns
         self._mended.add(again.unit, again.parts)
-        buffer = as_repair(unit.image, self._layout.segment)
-        self.counters["repaired_symbols"] += unit.count
+
+    def _repairing(self, buffer: bytes, segment: int, unit: int, now_ns: int) -> Train:
+        """A train of repairs leaves."""
         self.counters["repair_trains"] += 1
         self.counters["repair_bytes"] += len(buffer)
         self._left(len(buffer), now_ns)
-        return Train(buffer, self._layout.segment, again.unit)
+        return Train(buffer, segment, unit)
 
     def _plan(self, most: int, now_ns: int) -> int:
         """Decide what is sent again until a train is full; the length of its symbols, 0: nothing.
@@ -992,7 +957,7 @@ class StreamSender:
             number, patterns = taken
             image, count = self._kept[number].image, self._kept[number].count
             if count <= most and any(_nearly_all(pattern, count) for pattern in patterns):
-                self._wholes.append(losses.sending_whole(number, count, since_ns))
+                self._whole = losses.sending_whole(number, count, since_ns)
                 break
             full = 1 << len(image) // segment
             for again in losses.sending(number, combine(patterns, full - 1), since_ns):

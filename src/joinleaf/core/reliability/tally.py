@@ -1,7 +1,8 @@
 """Which of the symbols that a leaf reports missing are lost, and not merely late.
 
 What was overtaken on the way is missing too, but not for long, and is no sign of anything. So a
-loss counts once it is reported a second time, or later than a round trip takes, or has been mended.
+loss counts once it is reported a second time, or later than a round trip takes, or by a leaf that
+has heard what left later, or has been mended.
 
 Source:
     RFC 8985 (RACK), section 3: losses are told by time, and not by order.
@@ -56,7 +57,7 @@ class Tally:
 
         Args:
             missing: By unit, the bitmap of what the leaf lacks.
-            old_before: Units before this one left longer ago than a round trip.
+            old_before: Units before this one would have arrived, had they not been lost.
             mended: What was sent again so far.
 
         Returns:
