@@ -16,14 +16,13 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from tests.netns.lan import Host
+from tests.package import SRC
 
-import joinleaf
 from bench.lan import call_in
 
 __all__ = ["Fleet", "Odometer", "Program", "wait_for"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-_PACKAGE: Final = Path(joinleaf.__file__).resolve().parents[1]  # compiled or not
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _GRACE_S: Final = 2.0
 """For a program that was asked to end, before it is killed."""
@@ -97,7 +96,7 @@ class Fleet:
                 stdout=printed,
                 stderr=said if output else printed,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT}:{_PACKAGE}", "LC_ALL": "C"},
+                env={**os.environ, "PYTHONPATH": f"{ROOT}:{SRC}", "LC_ALL": "C"},
             )
         self.programs.append(Program(process, log))
         return self.programs[-1]

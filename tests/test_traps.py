@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from tests.package import SRC
 
 import joinleaf
 from joinleaf import LeafJoined, LeafLeft
 
-SRC = Path(__file__).resolve().parents[1] / "src"
 BOUND = 10.0
 HERE = "jl://127.0.0.1:0"
 BIG = 1 << 20

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.package import SRC
 
 import joinleaf
 from joinleaf import aio
 
 BOUND_S = 30.0
 BIG = 1 << 20
-SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 
 PROGRAM = """
 import asyncio, threading

@@ -14,12 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
-import joinleaf
+from tests.package import SRC
 
-SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here, compiled or not
 BOUND = 15.0  # seconds; no wait comes near it unless something is broken
 
 

@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from tests.package import SRC
 from tests.providers.rooted_world import (
     BOUND,
     Indications,
@@ -24,7 +24,6 @@ from tests.providers.rooted_world import (
     until,
 )
 
-import joinleaf
 from joinleaf.drivers.reactor import shared_reactor
 from joinleaf.errors import SpiError
 from joinleaf.providers.rooted import RootEndpoint
@@ -32,8 +31,6 @@ from joinleaf.spi import codes
 from joinleaf.spi import constants as c
 from joinleaf.spi.provider import Endpoint, EndReason
 from joinleaf.values import Address
-
-SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 
 LEAF = """
 import sys, time

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.package import SRC
 from tests.providers.rooted_world import BOUND, until
 
 import joinleaf
 
-SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 LEGS = 1000
 
 LEAVES = """

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.package import SRC
 
-import joinleaf
 from joinleaf.providers.rooted._group import WINDOW_BYTES
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read as Linux has them"
 )
 
-SRC = Path(joinleaf.__file__).resolve().parents[1]  # the one that runs here
 BOUND = 60.0
 STOPPED_S = 5.0
 QUEUE_BYTES = 1 << 20

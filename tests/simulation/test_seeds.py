@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.package import SRC
 
-import joinleaf
 from joinleaf.spi.provider import SlowPolicy
 from joinleaf.testing import simulate
 from joinleaf.testing.__main__ import main
@@ -86,11 +86,10 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
 
 @pytest.mark.parametrize("seed", [22, 29])
 def test_a_trace_does_not_depend_on_the_order_of_hashes(seed: int) -> None:
-    source = str(Path(joinleaf.__file__).parents[1])
     lines = [
         subprocess.run(
             [sys.executable, "-m", "joinleaf.testing", "--seed", str(seed)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": source},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(SRC)},
             capture_output=True,
             text=True,
             timeout=120,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -60,7 +61,7 @@ class Leaf:
         self.stream = SimpleNamespace(receiver=receiver, landings=Landings(), in_message=False)
         self.session = SimpleNamespace(stream=self.stream, group_received=self.received, out=[])
         self.complete_after = 0  # trains that make a message
-        self.link = LeafLink(self.port, self.session)  # type: ignore[arg-type]
+        self.link = LeafLink(cast("Any", self.port), cast("Any", self.session))
 
     def received(self, now_ns: int, wall_ns: int) -> None:
         if self.complete_after and self.port.taken >= self.complete_after:
