@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 FILE   ?=
-SOURCES := $(shell find src -name "*.py")
+SOURCES := $(shell find src hatch_build.py -name "*.py" -o -name "*.c")
 
 .PHONY: demo test lint types imports unit bench fuzz compiled test-compiled docs clean
 
@@ -43,7 +43,7 @@ test-compiled: .venv-compiled/.built
 	$(PYTHON) -m venv .venv-compiled
 	rm -rf build/compiled
 	.venv-compiled/bin/pip install --quiet --disable-pip-version-check -c requirements/locked.txt \
-	  hatchling hatch-mypyc 'mypy[mypyc]' msgspec ifaddr cryptography
+	  hatchling setuptools hatch-mypyc 'mypy[mypyc]' msgspec ifaddr cryptography
 	.venv-compiled/bin/python -m hatchling build -t sdist -d build/compiled
 	HATCH_BUILD_HOOKS_ENABLE=1 .venv-compiled/bin/pip wheel --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation -w build/compiled build/compiled/joinleaf-*.tar.gz

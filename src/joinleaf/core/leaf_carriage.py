@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from joinleaf.core.keys.group import KeyFact, LeafKeys
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.wire.frames import Kind, control_frame
 from joinleaf.core.wire.landing import Landing, Landings, Scattered
+from joinleaf.core.wire.quick import QuickReader, quick_reader
 from joinleaf.core.wire.reports import Timing
 from joinleaf.core.wire.unit_frames import UnitFrame, UnitReader
+from joinleaf.core.wire.units import POLL
 from joinleaf.errors import RemoteProtocolError
 from joinleaf.spi.provider import Batch
 
@@ -90,6 +92,7 @@ class LeafCarriage:
         started: Whether the group serves this leaf.
         landings: Where trains are received.
         position: The unit whose frames come next.
+        quick: The reader, if trains can go straight into it.
         place: Before which unit the next message for this leaf only stands.
         waiting: Units not looked at yet, oldest first.
         aside: Messages for this leaf only, and before which unit they stand.
@@ -100,7 +103,7 @@ class LeafCarriage:
 
     __slots__ = (
         "_keys", "_max_body", "_skips", "_synced", "aside", "ended", "key", "landings", "place",
-        "position", "reader", "receiver", "started", "waiting",
+        "position", "quick", "reader", "receiver", "started", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -125,7 +128,49 @@ class LeafCarriage:
         self._forget_cut_frame()
 
     def _forget_cut_frame(self) -> None:
-        self.reader = UnitReader(self._max_body, self.landings)
+        self.quick: QuickReader | None = quick_reader(self._max_body, self.landings)
+        self.reader: UnitReader | QuickReader = self.quick or UnitReader(
+            self._max_body, self.landings
+        )
+
+    def handle_landing(self, landing: Landing, now_ns: int) -> bool:
+        """What was received into a landing, which the owner has not tried to take straight.
+
+        Returns:
+            Whether it was kept: receive into another one.
+        """
+        quick, unit = self.quick, self.straight()
+        if quick is not None and unit >= 0:
+            size = landing.size
+            kind = quick.take_train(landing.view, size, landing.segment, self.receiver.tag, unit)
+            if kind:
+                self.went_straight(size, now_ns, polled=kind == POLL)
+                return False
+        return self.receiver.handle_landing(landing, now_ns)
+
+    def straight(self) -> int:
+        """The unit that may go straight from where it was received into ``quick``; -1: none.
+
+        So it is where nothing else waits, and nothing is to be opened or looked at in between.
+        """
+        quick = self.quick
+        if quick is None or self._keys is not None or self.ended:
+            return -1
+        if quick.next > self.position:
+            self.went_straight(0, 0)  # of a run that was interrupted before anybody knew of it
+        unit = self.receiver.straight()
+        return unit if unit == self.position and not (self.waiting or self.aside) else -1
+
+    def went_straight(self, size: int, now_ns: int, *, polled: bool = False) -> int:
+        """So many bytes did; how many units that was."""
+        assert self.quick is not None
+        taken = self.receiver.went_straight(self.quick.next, size, now_ns, polled=polled)
+        self.position += taken
+        return taken
+
+    def taken(self) -> Sequence[UnitFrame]:
+        """The frames completed by what went straight."""
+        return () if self.quick is None else self.quick.taken()
 
     def frames_of(self, unit: bytes | Landing | Scattered) -> Iterable[UnitFrame]:
         """The frames that a unit completes.

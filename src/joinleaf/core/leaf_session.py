@@ -215,35 +215,44 @@ class LeafSession(Session):
         if stream.receiver.ready and not stream.ended:
             stream.waiting.extend(stream.receiver.take())
         try:
-            if stream.waiting:
-                self._take_stream(stream, leg, wall_ns)
+            taken = stream.taken()
+            if stream.waiting or taken:
+                self._take_stream(stream, leg, wall_ns, taken)
             if stream.aside:
                 self._take_aside(stream)
         except RemoteProtocolError as error:
             self.process(stream.key, leg.association.breach(str(error)))
 
-    def _take_stream(self, stream: LeafCarriage, leg: Leg, wall_ns: int) -> None:
-        """Turn what is complete into batches: as few as senders and gaps allow."""
+    def _take_stream(
+        self, stream: LeafCarriage, leg: Leg, wall_ns: int, taken: Sequence[UnitFrame]
+    ) -> None:
+        """Turn what is complete into batches: as few as senders and gaps allow.
+
+        Args:
+            stream: What waits there comes behind ``taken``.
+            leg: The root's.
+            wall_ns: When it came.
+            taken: Frames that are complete already: nothing but data for all.
+        """
         run: Batch | None = None
         size = 0
         waiting = stream.waiting
-        while waiting:
-            if stream.aside and stream.aside[0][0] <= stream.position:
+        while taken or waiting:
+            if not taken and stream.aside and stream.aside[0][0] <= stream.position:
                 self._put_run(stream.key, run, size)
                 run = None
                 self._take_aside(stream)
-            for frame in stream.frames_of(waiting[0]):
-                if frame.kind != DATA:
-                    if self._is_gate_closed(stream, frame):
+            for kind, flags, sender, first, payload in taken or stream.frames_of(waiting[0]):
+                if kind != DATA:
+                    if self._is_gate_closed(stream, kind, payload):
                         self._put_run(stream.key, run, size)
                         return  # until what is for this leaf only has come over its leg
                     continue
-                if frame.flags & (SIDE | DIRECT):
+                if flags & (SIDE | DIRECT):
                     raise RemoteProtocolError("messages for one leaf in the stream for all")
-                sender, first, payload = frame.sender, frame.sequence, frame.payload
                 if sender == self.myself.key:
                     continue  # the group brings back what this leaf's own leg took up
-                messages = messages_of(frame.flags, payload, self.settings.max_message)
+                messages = messages_of(flags, payload, self.settings.max_message)
                 gap = self._stream_gap(stream, leg, sender, first)
                 self._check_sequence(leg, sender, first, len(messages))
                 if (
@@ -258,8 +267,11 @@ class LeafSession(Session):
                 self._put_run(stream.key, run, size)
                 run = Batch(messages, self._sender(leg, sender), first, wall_ns, gap)
                 size = len(payload)
-            waiting.popleft()
-            stream.position += 1
+            if taken:
+                taken = ()
+            else:
+                waiting.popleft()
+                stream.position += 1
         self._put_run(stream.key, run, size)
 
     def _take_aside(self, stream: LeafCarriage) -> None:
@@ -269,17 +281,17 @@ class LeafSession(Session):
             _, batch, size = aside.popleft()
             self.out.append(Arrived(stream.key, batch, size))
 
-    def _is_gate_closed(self, stream: LeafCarriage, frame: UnitFrame) -> bool:
+    def _is_gate_closed(self, stream: LeafCarriage, kind: int, body: bytes | memoryview) -> bool:
         """Take in a control frame of the stream; True: this leaf may not go on yet."""
-        if frame.kind == Kind.GATE:
-            demanded = direct_count(frame.payload, self.myself.key)
+        if kind == Kind.GATE:
+            demanded = direct_count(body, self.myself.key)
             if demanded == NO_MORE:
                 stream.ended = True
                 stream.waiting.clear()
             return demanded > self._directs
-        if frame.kind != Kind.NAME:
-            raise RemoteProtocolError(f"frame {frame.kind} in the stream")
-        name = decode(Name, frame.payload)
+        if kind != Kind.NAME:
+            raise RemoteProtocolError(f"frame {kind} in the stream")
+        name = decode(Name, body)
         self._named(Named(name.leaf, name.address()))
         return False
 

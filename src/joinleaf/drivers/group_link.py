@@ -26,6 +26,8 @@ TRAINS_PER_READ: Final = 8
 """Trains taken in one go: about half a megabyte, so that one receive call returns many messages
 and the legs are not starved."""
 
+TRAINS_IN_MESSAGE: Final = 64
+"""The same in the middle of a long message, where they go straight to where they belong."""
 
 READS_PER_TICK: Final = 8
 """A whole window, so that nothing is reported missing that has come; and no more, if strangers
@@ -278,24 +280,37 @@ class LeafLink:
         return True
 
     def _read_some(self, *, alone: bool = False) -> bool:
-        stream = self._session.stream
+        stream, port = self._session.stream, self._port
         if stream is None:
             return False
-        receive, handle, landings = (
-            self._port.receive,
-            stream.receiver.handle_landing,
-            stream.landings,
-        )
-        now_ns, landing, count, size = time.monotonic_ns(), landings.take(), 0, 0
-        while count < TRAINS_PER_READ and receive(landing):
+        now_ns, landing, count, size = time.monotonic_ns(), stream.landings.take(), 0, 0
+        runs, self._drained = port.runs, False
+        while count < TRAINS_PER_READ:
+            if runs and (unit := stream.straight()) >= 0:
+                assert stream.quick is not None
+                wire, polled, left = port.receive_run(
+                    stream.quick, landing, stream.receiver.tag, unit, TRAINS_PER_READ - count,
+                    TRAINS_IN_MESSAGE, SHORT_BYTES * alone,
+                )  # fmt: skip
+                count += stream.went_straight(wire, now_ns, polled=polled)
+                size += wire
+                if left <= 0:
+                    self._drained = left < 0 or (alone and size < SHORT_BYTES)
+                    break
+                kept = stream.receiver.handle_landing(landing, now_ns)
+            elif port.receive(landing):
+                kept = stream.handle_landing(landing, now_ns)
+            else:
+                self._drained = True
+                break
             count += 1
             size += landing.size
-            if handle(landing, now_ns):
-                landing = landings.take()
+            if kept:
+                landing = stream.landings.take()
             if alone and size < SHORT_BYTES:
+                self._drained = True
                 break
-        landings.free(landing)
-        self._drained = count < TRAINS_PER_READ
+        stream.landings.free(landing)
         if not count:
             return False
         self._session.group_received(now_ns, time.time_ns())

@@ -219,7 +219,7 @@ class LeafGroup:
             landing = stream.landings.take()
             landing.view[: len(train)] = train
             landing.size, landing.segment = len(train), segment
-            if not stream.receiver.handle_landing(landing, now_ns):
+            if not stream.handle_landing(landing, now_ns):
                 stream.landings.free(landing)
         self._session.group_received(now_ns, wall_ns)
 

@@ -28,6 +28,7 @@ class Port:
     def __init__(self) -> None:
         self.waiting = self.taken = 0
         self.size = UNIT
+        self.runs = False
 
     def receive(self, landing: Landing) -> bool:
         if not self.waiting:
@@ -57,8 +58,9 @@ class Leaf:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.port, self.clock = Port(), Clock()
         monkeypatch.setattr(group_link, "time", self.clock)
-        receiver = SimpleNamespace(handle_landing=lambda landing, now_ns: False)
-        self.stream = SimpleNamespace(receiver=receiver, landings=Landings(), in_message=False)
+        self.stream = SimpleNamespace(
+            handle_landing=lambda landing, now_ns: False, landings=Landings(), in_message=False
+        )
         self.session = SimpleNamespace(stream=self.stream, group_received=self.received, out=[])
         self.complete_after = 0  # trains that make a message
         self.link = LeafLink(cast("Any", self.port), cast("Any", self.session))

@@ -105,6 +105,7 @@ class StreamReceiver:
             that were kept.
         backlog: Bytes the owner has taken and its application has not: they count against the
             window. Set it freely; call ``window_opened`` when it shrinks.
+        tag: The session's.
         probe_heard: Whether multicast reaches this leaf.
         counters: What was dropped or mended, by reason.
     """
@@ -114,8 +115,8 @@ class StreamReceiver:
         "_fresh", "_gap_due", "_gap_is_new", "_held", "_held_bytes", "_holding", "_landing",
         "_last_report_ns", "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes",
         "_recovered", "_reorder_ns", "_repair_dev_ns", "_repair_ns", "_report_due", "_seed",
-        "_serial", "_stops", "_tag", "_timing", "_told", "_window", "backlog", "counters",
-        "probe_heard", "ready",
+        "_serial", "_stops", "_timing", "_told", "_window", "backlog", "counters",
+        "probe_heard", "ready", "tag",
     )  # fmt: skip
 
     def __init__(
@@ -129,7 +130,7 @@ class StreamReceiver:
         backoff_seed: int = 0,
         probe: bytes = b"",
     ) -> None:
-        self._tag = tag
+        self.tag = tag
         self._window = window_bytes
         self._opener = opener
         self._every = report_every_bytes or max(1, window_bytes // 4)
@@ -255,8 +256,42 @@ class StreamReceiver:
 
     # What the group brings
 
+    def straight(self) -> int:
+        """The next unit, if nothing before or behind it waits here; -1: something does."""
+        if self._listening or self.ready or self._held or self._holding:
+            return -1
+        return self._next
+
+    def went_straight(self, unit: int, size: int, now_ns: int, *, polled: bool) -> int:
+        """All units before ``unit`` have gone straight to the owner, without coming by here.
+
+        Args:
+            unit: The next one now.
+            size: Bytes on the wire.
+            now_ns: Now.
+            polled: Whether one of them asked for a report.
+
+        Returns:
+            How many they were.
+        """
+        taken = unit - self._next
+        if taken <= 0:
+            return 0
+        self._next = unit
+        if self._expect < unit << 6:
+            self._expect = unit << 6
+            self._echo, self._echo_ns, self._serial = unit - 1, now_ns, -1
+        if self._gap_due is not None:
+            self._after(now_ns)
+        self._fresh += size
+        if polled or self._fresh >= self._every:
+            self._want_report(now_ns)
+        return taken
+
     def handle_landing(self, landing: Landing, now_ns: int) -> bool:
         """What was received into a landing. Never raises.
+
+        (What comes in order need not come by here: see ``straight``.)
 
         Returns:
             Whether it was kept, and is among what is ready: receive into another one.
@@ -349,7 +384,7 @@ class StreamReceiver:
         tag, kind, epoch, index, count, unit = HEADER.unpack_from(view)
         whole = (
             not index
-            and tag == self._tag
+            and tag == self.tag
             and kind & 0x7F in _WHOLE
             and (count - 1) * segment + HEADER_SIZE < len(view)
             and (len(view) <= count * segment or _is_parity(view, segment, count))
@@ -407,7 +442,7 @@ class StreamReceiver:
             tag, kind, epoch, index, count, unit = header
             kind &= 0x7F
             symbols = 1
-            if tag != self._tag:
+            if tag != self.tag:
                 self.counters["strangers"] += 1
             elif kind == REPAIR and self._has(unit, epoch, count, index):
                 self.counters["duplicates"] += 1

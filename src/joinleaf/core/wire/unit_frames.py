@@ -5,14 +5,15 @@ out of it (``frames.FrameReader``). Units stay where they are until their turn; 
 long message are copied once, to where they belong in it, and the landing is free for the next
 train. So it is still in the cache, which a message of a megabyte that lies in its landings is not.
 
-A ``BytesIO`` is what can be filled and then handed out as ``bytes`` without another copy.
+A ``BytesIO`` is what can be filled and then handed out as ``bytes`` without another copy; it has to
+be written full of zeros first. ``_trains.c`` does neither, and has the same reader in C.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Final, NamedTuple
+from typing import Final
 
 from joinleaf.core.wire.frames import (
     DATA,
@@ -30,22 +31,12 @@ MADE_AT_ONCE: Final = 2 << 20
 """Bytes that a header alone makes a leaf set aside; what is longer grows as it comes."""
 
 
-class UnitFrame(NamedTuple):
-    """A whole frame of the stream.
+UnitFrame = tuple[int, int, int, int, bytes | memoryview]
+"""A whole frame of the stream.
 
-    Attributes:
-        kind: As ``frames.Kind``.
-        flags: Of DATA.
-        sender: Of DATA: who sent it; else 0.
-        sequence: Of DATA: the number of its first message; else 0.
-        payload: What follows.
-    """
-
-    kind: int
-    flags: int
-    sender: int
-    sequence: int
-    payload: bytes | memoryview
+Its kind, as ``frames.Kind``; of DATA flags, who sent it and the number of its first message, else
+zeros; and what follows.
+"""
 
 
 class UnitReader:
@@ -62,7 +53,7 @@ class UnitReader:
         self._max_body = max_body
         self._landings = landings
         self._head = b""  # a header that a unit's end has cut
-        self._begun = UnitFrame(0, 0, 0, 0, b"")  # the frame that has begun to come
+        self._begun = (0, 0, 0, 0)  # the frame that has begun to come, but for its payload
         self._room = BytesIO()  # what has come of it
         self._missing = 0
 
@@ -112,14 +103,14 @@ class UnitReader:
                 sender, sequence = DATA_PREFIX.unpack_from(view, start)
                 start = position + DATA_HEADER_SIZE
             if stop > end:
-                self._begun = UnitFrame(kind, flags, sender, sequence, b"")
+                self._begun = (kind, flags, sender, sequence)
                 self._missing = stop - end
                 self._make_room(stop - start)
                 self._room.write(view[start:])
                 if landing is not None:
                     self._landings.free(landing)
                 return
-            yield UnitFrame(kind, flags, sender, sequence, view[start:stop])
+            yield kind, flags, sender, sequence, view[start:stop]
             position = stop
         self._head = bytes(payload[position:])
         if landing is not None:
@@ -136,4 +127,4 @@ class UnitReader:
         """The frame whose last part has come."""
         whole = self._room.getvalue()
         self._room = BytesIO()
-        return self._begun._replace(payload=whole)
+        return *self._begun, whole

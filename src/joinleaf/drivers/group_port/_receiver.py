@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from joinleaf.core.wire.landing import Landing
+from joinleaf.core.wire.quick import TRAINS, QuickReader
 from joinleaf.drivers import multicast, offload
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.group_port._choice import (
@@ -38,6 +39,8 @@ _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("=9I")  # the last is the number of drops
 _LINUX: Final = sys.platform == "linux"
 
+_RUNS: Final = hasattr(TRAINS, "receive_run")
+
 
 class GroupReceiver:
     """A leaf's socket. One thread at a time.
@@ -65,6 +68,7 @@ class GroupReceiver:
     __slots__ = (
         "_accepted",
         "_group",
+        "_origin",
         "_sock",
         "_source",
         "_tie",
@@ -85,6 +89,7 @@ class GroupReceiver:
         ip = numeric_group(group)
         self._source = wanted_source = numeric_source(source, ip)
         self._accepted: Any = None  # the address, as the socket module writes it, that is heard
+        self._origin = b"" if wanted_source is None else None  # the same as the kernel writes it
         self.foreign = 0
         wanted = interface_for(ip, local, source) if interface is None else interface
         self._sock = multicast.open_socket(ip.version)
@@ -175,11 +180,58 @@ class GroupReceiver:
             self.foreign += 1
         return False
 
+    @property
+    def runs(self) -> bool:
+        """Whether ``receive_run`` can be called: it was built, and the source has been heard."""
+        return _RUNS and self._origin is not None
+
+    def receive_run(
+        self,
+        reader: QuickReader,
+        landing: Landing,
+        tag: int,
+        unit: int,
+        most: int,
+        most_in_frame: int,
+        short_bytes: int,
+    ) -> tuple[int, bool, int]:
+        """Take trains as long as each is the next unit; never waits. If ``runs``.
+
+        Args:
+            reader: Takes them; its ``next`` says how many.
+            landing: Gets the train that is not, as from ``receive``.
+            tag: The session's.
+            unit: The next one.
+            most: Trains, once a frame is complete.
+            most_in_frame: And before.
+            short_bytes: Go on behind no train that is shorter.
+
+        Returns:
+            Bytes taken, whether one of them asked for a report, and bytes in the landing; 0: there
+            may be more, -1: nothing is there, or only what strangers sent.
+
+        Raises:
+            OSError: As ``receive``, if nothing was taken.
+            MemoryError: The stream cannot be read any further.
+        """
+        assert TRAINS is not None
+        taken: int
+        polled: bool
+        left: int
+        taken, polled, foreign, left, landing.segment = TRAINS.receive_run(
+            reader, self._sock.fileno(), self._origin, landing.view, tag, unit, most,
+            most_in_frame, short_bytes, _FOREIGN_RUN,
+        )  # fmt: skip
+        landing.size = max(0, left)
+        self.foreign += foreign
+        return taken, polled, left
+
     def _is_wanted(self, origin: Any) -> bool:
         if self._source is not None:
             if ip_address(str(origin[0]).partition("%")[0]) != self._source:
                 return False
             self._accepted = origin
+            self._origin = sockaddr(origin)
         return True
 
     def trouble(self) -> SpiError | None:
@@ -208,3 +260,12 @@ class GroupReceiver:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def sockaddr(address: Any) -> bytes:
+    """What the kernel writes of an address, without the padding of IPv4's."""
+    host = ip_address(str(address[0]).partition("%")[0])
+    if host.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack(">H", address[1]) + host.packed
+    port = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", address[1], address[2])
+    return port + host.packed + struct.pack("=I", address[3])

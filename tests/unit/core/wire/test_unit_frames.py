@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from joinleaf.core.wire.data import messages_of, pack
 from joinleaf.core.wire.frames import DATA, Kind, control_frame
 from joinleaf.core.wire.landing import KEPT, LANDING_BYTES, Landing, Landings
-from joinleaf.core.wire.unit_frames import MADE_AT_ONCE, UnitReader
+from joinleaf.core.wire.quick import TRAINS, QuickReader
+from joinleaf.core.wire.unit_frames import MADE_AT_ONCE, UnitFrame, UnitReader
 from joinleaf.core.wire.units import Layout, write_unit
 from joinleaf.errors import RemoteProtocolError
+
+Reader = UnitReader | QuickReader
+
+READERS: list[Callable[[int, Landings], Reader]] = [UnitReader]
+if TRAINS is not None:
+    READERS.append(TRAINS.UnitReader)
+either = pytest.mark.parametrize("new_reader", READERS)
 
 Frames = list[tuple[int, Any]]
 LIMIT = 1 << 20
@@ -29,16 +37,22 @@ def land(landings: Landings, image: bytes, segment: int) -> Landing:
     return landing
 
 
-def read(reader: UnitReader, units: Sequence[bytes | Landing]) -> Frames:
+def read(reader: Reader, units: Sequence[bytes | Landing]) -> Frames:
     """All frames: control bodies, and batches as sender, first number and messages."""
     found: Frames = []
     for unit in units:
-        for frame in reader.take(unit):
-            if frame.kind == DATA:
-                messages = messages_of(frame.flags, frame.payload, LIMIT)
-                found.append((DATA, (frame.sender, frame.sequence, messages)))
-            else:
-                found.append((frame.kind, bytes(frame.payload)))
+        found += looked_at(reader.take(unit))
+    return found
+
+
+def looked_at(frames: Iterable[UnitFrame]) -> Frames:
+    """Control bodies, and batches as sender, first number and messages."""
+    found: Frames = []
+    for kind, flags, sender, first, payload in frames:
+        if kind == DATA:
+            found.append((DATA, (sender, first, messages_of(flags, payload, LIMIT))))
+        else:
+            found.append((kind, bytes(payload)))
     return found
 
 
@@ -83,13 +97,16 @@ def merged(frames: Frames) -> Frames:
     return result
 
 
+@either
 @given(streams(), st.data())
 def test_frames_survive_any_cuts_and_landings_that_are_used_again(
-    made: tuple[int, bytes, list[int], Frames], data: st.DataObject
+    new_reader: Callable[[int, Landings], Reader],
+    made: tuple[int, bytes, list[int], Frames],
+    data: st.DataObject,
 ) -> None:
     segment, stream, cuts, expected = made
     landings = Landings()
-    reader = UnitReader(LIMIT, landings)
+    reader = new_reader(LIMIT, landings)
     layout, at, found = Layout(segment), 0, []
     for number, size in enumerate(cuts):
         payload = stream[at : at + size]
@@ -101,9 +118,12 @@ def test_frames_survive_any_cuts_and_landings_that_are_used_again(
     assert merged(found) == merged(expected)
 
 
-def test_a_long_message_is_copied_as_it_comes_and_its_landing_is_free_again() -> None:
+@either
+def test_a_long_message_is_copied_as_it_comes_and_its_landing_is_free_again(
+    new_reader: Callable[[int, Landings], Reader],
+) -> None:
     layout, landings = Layout(1448), Landings()
-    reader = UnitReader(LIMIT, landings)
+    reader = new_reader(LIMIT, landings)
     message = bytes(range(256)) * 1200
     stream = b"".join(pack([message], sender=0, sequence=0, flags=0, max_message=LIMIT).buffers)
     parts = [stream[at : at + layout.unit_bytes] for at in range(0, len(stream), layout.unit_bytes)]
@@ -117,16 +137,19 @@ def test_a_long_message_is_copied_as_it_comes_and_its_landing_is_free_again() ->
     assert len(set(map(id, used))) == 1
 
 
-def test_a_message_longer_than_room_is_made_for_at_once_arrives() -> None:
+@either
+def test_a_message_longer_than_room_is_made_for_at_once_arrives(
+    new_reader: Callable[[int, Landings], Reader],
+) -> None:
     layout, landings = Layout(60_000), Landings()
-    reader = UnitReader(16 << 20, landings)
+    reader = new_reader(16 << 20, landings)
     message = bytes(range(256)) * (MADE_AT_ONCE // 256 * 2 + 99)
     stream = b"".join(pack([message], sender=0, sequence=0, flags=0, max_message=16 << 20).buffers)
     found = []
     for at in range(0, len(stream), layout.unit_bytes):
         part = stream[at : at + layout.unit_bytes]
         unit = land(landings, write_unit(layout, 1, 0, 0, part), 60_000)
-        found += [bytes(frame.payload) for frame in reader.take(unit)]
+        found += [bytes(payload) for *_, payload in reader.take(unit)]
     assert found == [message]
 
 
@@ -138,17 +161,23 @@ def test_few_free_landings_are_kept() -> None:
     assert landings.take().view.nbytes == LANDING_BYTES
 
 
+@either
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_is_no_frame_is_said(kept: bool) -> None:
+def test_what_is_no_frame_is_said(
+    new_reader: Callable[[int, Landings], Reader], kept: bool
+) -> None:
     landings = Landings()
     garbage = b"\0" * 40
     image = write_unit(Layout(1448), 1, 0, 0, garbage)
     unit = land(landings, image, 1448) if kept else garbage
     with pytest.raises(RemoteProtocolError, match="not a frame"):
-        read(UnitReader(LIMIT, landings), [unit])
+        read(new_reader(LIMIT, landings), [unit])
 
 
-def test_a_length_over_the_bound_is_refused_before_anything_is_held() -> None:
+@either
+def test_a_length_over_the_bound_is_refused_before_anything_is_held(
+    new_reader: Callable[[int, Landings], Reader],
+) -> None:
     stream = pack([bytes(LIMIT)], sender=0, sequence=0, flags=0, max_message=LIMIT).buffers
     with pytest.raises(RemoteProtocolError, match="data body"):
-        read(UnitReader(LIMIT // 2, Landings()), [bytes(stream[0])])
+        read(new_reader(LIMIT // 2, Landings()), [bytes(stream[0])])
