@@ -1,4 +1,4 @@
-"""Builds the short way in C beside what mypyc compiles; see docs/how-to/compile-it.md."""
+"""Builds what is in C beside what mypyc compiles; see docs/how-to/compile-it.md."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from setuptools import Distribution, Extension
 FLAGS = {"win32": ["/O2"]}.get(sys.platform, ["-O2", "-Wall", "-Wextra"])
 
 
-class TrainsHook(BuildHookInterface[Any]):
-    """One extension module, put beside its source in the wheel."""
+class NativeHook(BuildHookInterface[Any]):
+    """Extension modules, put beside their sources in the wheel."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile it."""
-        work = Path(self.directory) / "trains"
+        """Compile them."""
+        work = Path(self.directory) / "native"
         shutil.rmtree(work, ignore_errors=True)
-        source = Path(self.root) / "src" / "joinleaf" / "_trains.c"
-        extension = Extension("_trains", [str(source)], extra_compile_args=FLAGS)
-        command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
+        sources = sorted((Path(self.root) / "src" / "joinleaf").glob("*.c"))
+        modules = [
+            Extension(source.stem, [str(source)], extra_compile_args=FLAGS) for source in sources
+        ]
+        command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(work), str(work / "temp")
         command.ensure_finalized()
         command.run()
-        name = "_trains" + sysconfig.get_config_var("EXT_SUFFIX")
-        build_data["force_include"][str(work / name)] = f"joinleaf/{name}"
+        for source in sources:
+            name = source.stem + sysconfig.get_config_var("EXT_SUFFIX")
+            build_data["force_include"][str(work / name)] = f"joinleaf/{name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

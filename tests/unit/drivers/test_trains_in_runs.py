@@ -14,7 +14,8 @@ import pytest
 from joinleaf.core.wire.data import messages_of, pack
 from joinleaf.core.wire.frames import Kind, control_frame
 from joinleaf.core.wire.landing import Landing, Landings
-from joinleaf.core.wire.quick import TRAINS, QuickReader, quick_reader
+from joinleaf.core.wire.native import TRAINS
+from joinleaf.core.wire.quick import QuickReader, quick_reader
 from joinleaf.core.wire.units import DATA as FIRST
 from joinleaf.core.wire.units import HEADER_SIZE, POLL, Layout, write_unit
 from joinleaf.drivers import multicast

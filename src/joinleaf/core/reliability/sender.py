@@ -52,6 +52,7 @@ from joinleaf.core.wire.units import (
     guarded,
     parity_header,
     strip,
+    with_parity,
     write_unit,
 )
 from joinleaf.errors import RemoteProtocolError
@@ -453,32 +454,22 @@ class StreamSender:
         return Train(train, self._layout.segment, number)
 
     def _guarded(self, unit: _Unit, number: int) -> bytes:
-        """A unit's image with parity symbols behind it, each of every so manieth symbol.
-
-        Of neighbours, for losses come in bursts.
-        """
-        image, segment, count = unit.image, self._layout.segment, unit.count
+        """A unit's image with the parity symbols behind it that it is given in advance."""
+        image, segment = unit.image, self._layout.segment
         guard = self._guards(len(image))
         if not guard:
             return image
-        view, parts = memoryview(image), [image]
-        payloads = [view[at + HEADER_SIZE : at + segment] for at in range(0, len(image), segment)]
-        for first in range(guard):
-            bitmap = sum(1 << index for index in range(first, count, guard))
-            parts.append(parity_header(self._tag, unit.epoch, count, number, bitmap))
-            parts.append(exclusive_or(payloads[first::guard], segment - HEADER_SIZE))
         self.counters["guard_symbols"] += guard
-        return b"".join(parts)
+        return with_parity(image, segment, guard, self._tag, unit.epoch, number)
 
     def _build(self, number: int, parts: list[Buffer], kind: int = DATA) -> _Unit:
-        payload, epoch = _joined(parts), 0
+        epoch = 0
         if self._sealer is not None:
-            epoch = self._sealer.epoch
+            epoch, payload = self._sealer.epoch, _joined(parts)
             count = self._layout.count(len(payload) + self._sealer.overhead)
-            payload = self._sealer.seal(number, count, payload)
-        count = self._layout.count(len(payload))
-        image = write_unit(self._layout, self._tag, epoch, number, payload, kind)
-        return _Unit(image, epoch, count)
+            parts = [self._sealer.seal(number, count, payload)]
+        image = write_unit(self._layout, self._tag, epoch, number, parts, kind)
+        return _Unit(image, epoch, -(-len(image) // self._layout.segment))
 
     def _build_pending(self) -> None:
         """Make the images of what waits, in order: a unit is sealed once, and units only grow."""

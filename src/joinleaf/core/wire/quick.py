@@ -6,14 +6,13 @@ and in the clear; anything else it leaves to them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import Final, Protocol
+from typing import Protocol
 
 from joinleaf.core.wire.landing import Landing, Landings, Scattered
+from joinleaf.core.wire.native import TRAINS
 from joinleaf.core.wire.unit_frames import UnitFrame
 
-__all__ = ["TRAINS", "QuickReader", "quick_reader"]
+__all__ = ["QuickReader", "quick_reader"]
 
 
 class QuickReader(Protocol):
@@ -53,20 +52,9 @@ class QuickReader(Protocol):
         ...
 
 
-def _found() -> ModuleType | None:
-    try:
-        return import_module("joinleaf._trains")
-    except ImportError:
-        return None
-
-
-TRAINS: Final = _found()
-"""The module, or None: everything is done in Python."""
-
-
 def quick_reader(max_body: int, landings: Landings) -> QuickReader | None:
     """The reader that trains can go straight into; None: there is none."""
     if TRAINS is None:
         return None
-    reader: QuickReader = TRAINS.UnitReader(max_body, landings)
-    return reader
+    made: QuickReader = TRAINS.UnitReader(max_body, landings)
+    return made

@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from joinleaf.core.wire.landing import Landing
-from joinleaf.core.wire.quick import TRAINS, QuickReader
+from joinleaf.core.wire.native import TRAINS
+from joinleaf.core.wire.quick import QuickReader
 from joinleaf.drivers import multicast, offload
 from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.group_port._choice import (

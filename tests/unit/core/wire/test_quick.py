@@ -13,7 +13,8 @@ from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.wire.data import messages_of, pack
 from joinleaf.core.wire.frames import DATA, DIRECT, Kind, control_frame, data_header
 from joinleaf.core.wire.landing import Landing, Landings
-from joinleaf.core.wire.quick import TRAINS, QuickReader, quick_reader
+from joinleaf.core.wire.native import TRAINS
+from joinleaf.core.wire.quick import QuickReader, quick_reader
 from joinleaf.core.wire.reports import Timing
 from joinleaf.core.wire.unit_frames import UnitFrame, UnitReader
 from joinleaf.core.wire.units import DATA as FIRST

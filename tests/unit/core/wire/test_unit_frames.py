@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from joinleaf.core.wire.data import messages_of, pack
 from joinleaf.core.wire.frames import DATA, Kind, control_frame
 from joinleaf.core.wire.landing import KEPT, LANDING_BYTES, Landing, Landings
-from joinleaf.core.wire.quick import TRAINS, QuickReader
+from joinleaf.core.wire.native import TRAINS
+from joinleaf.core.wire.quick import QuickReader
 from joinleaf.core.wire.unit_frames import MADE_AT_ONCE, UnitFrame, UnitReader
 from joinleaf.core.wire.units import Layout, write_unit
 from joinleaf.errors import RemoteProtocolError
