@@ -95,7 +95,8 @@ class StreamReceiver:
         tag: The session's, as ACCEPT told it.
         window_bytes: What may be held, ready and out of order, UNIT_OVERHEAD per unit included.
         opener: Opens sealed units; None: only cleartext is taken.
-        report_every_bytes: Report after so many bytes; default a quarter of the window.
+        report_every_bytes: Report after so many bytes; default half of the window: the root asks
+            for reports as often as it needs them.
         reorder_ns: How long a hole may be mere reordering.
         backoff_seed: Any number, different for each leaf: what its backoffs are drawn from.
         probe: The nonce that a PROBE carries.
@@ -133,7 +134,7 @@ class StreamReceiver:
         self.tag = tag
         self._window = window_bytes
         self._opener = opener
-        self._every = report_every_bytes or max(1, window_bytes // 4)
+        self._every = report_every_bytes or max(1, window_bytes // 2)
         self._reorder_ns = reorder_ns
         self._seed = backoff_seed & _U64
         self._drawn = 0

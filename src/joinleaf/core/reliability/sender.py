@@ -142,6 +142,10 @@ of a train that comes faster than it drains."""
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
 
+POLL_LEAST_NS: Final = 5_000_000
+"""But half as often while that is more than every 5 ms: where a window passes so fast, processors
+are what limits the stream, and a report costs as much there as a unit does."""
+
 
 class Train(NamedTuple):
     """What one kernel call sends: datagrams of ``segment`` bytes, the last may be shorter."""
@@ -205,7 +209,7 @@ class StreamSender:
         "_acked", "_at", "_base", "_bits", "_built", "_capacity", "_congestion", "_few",
         "_first_pending", "_flight", "_group_rtt_ns", "_guard", "_kept", "_last_new_ns",
         "_layout", "_leaves", "_leg", "_limits", "_losses", "_mended", "_paced_ns", "_pending",
-        "_pending_bytes", "_piecewise", "_planned", "_poll_at", "_rtt_known", "_sealer",
+        "_pending_bytes", "_piecewise", "_planned", "_poll_at", "_poll_ns", "_rtt_known", "_sealer",
         "_sealing", "_sent", "_sent_bytes", "_sent_symbols", "_serial", "_sync_due", "_sync_ns",
         "_sync_times", "_tag", "_timing_is_old", "_told_ns", "_whole", "_window", "counters",
         "next_unit", "pacer",
@@ -239,7 +243,8 @@ class StreamSender:
         self._acked = 0  # offset before _base
         self._sent_bytes = 0  # offset before _sent
         self._sent_symbols = 0
-        self._poll_at = 0  # offset from which on the next unit asks for reports
+        self._poll_at = 0  # offset from which on the next unit asks for reports,
+        self._poll_ns = 0  # and when
         self._leaves: dict[int, _Leaf] = {}
         self._at: dict[int, int] = {}  # ack -> how many leaves are there
         self._bits: list[int] = []  # free ones
@@ -430,12 +435,13 @@ class StreamSender:
 
     def _transmit(self, now_ns: int) -> Train:
         number = self._sent
-        poll = self._sent_bytes >= self._poll_at
+        poll = self._is_poll_due(now_ns)
         unit = self._built.pop(number, None) or self._build(
             number, self._pending[0], POLL if poll else DATA
         )
         if poll:
             self._poll_at = self._sent_bytes + self._room() // POLLS_PER_WINDOW
+            self._poll_ns = now_ns + POLL_LEAST_NS
         self._pending_bytes -= sum(map(len, self._pending.popleft()))
         unit.sent_ns = now_ns
         self._sent_bytes += unit.size
@@ -452,6 +458,12 @@ class StreamSender:
         if self._base not in self._at:
             self._release()  # who is served begins later: nobody will acknowledge this
         return Train(train, self._layout.segment, number)
+
+    def _is_poll_due(self, now_ns: int) -> bool:
+        behind = self._sent_bytes - self._poll_at
+        return behind >= 0 and (
+            now_ns >= self._poll_ns or behind >= self._room() // POLLS_PER_WINDOW
+        )
 
     def _guarded(self, unit: _Unit, number: int) -> bytes:
         """A unit's image with the parity symbols behind it that it is given in advance."""
