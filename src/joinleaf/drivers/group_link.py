@@ -40,8 +40,15 @@ LULL_NS: Final = 1_000_000
 """How long a leaf leaves its empty socket alone at most, so that trains gather, while the stream
 comes fast. Waking for each of them costs a busy host more than taking it in."""
 
-LULL_IN_MESSAGE_NS: Final = 2_000_000
+LULL_IN_MESSAGE_NS: Final = 6_000_000
 """The same in the middle of a long message: nobody can have it before the rest is here."""
+
+LULL_LOSSY_NS: Final = 500_000
+"""And where something was missing of late: what is lost is asked for once what follows has been
+looked at, and all of that waits for it. With 2 ms, a stream to one leaf kept half of its rate."""
+
+LATELY_NS: Final = 200_000_000
+"""So long after something was missing it may be so again."""
 
 LULL_BYTES: Final = 1 << 19
 """And not for more than so many bytes: the kernel has room for some times that."""
@@ -324,7 +331,10 @@ class LeafLink:
         if not came or stream is None or not self._drained:
             return 0
         full_ns = took_ns * LULL_BYTES // came
-        most_ns = LULL_IN_MESSAGE_NS if stream.in_message else LULL_NS
+        if now_ns - stream.receiver.hole_ns < LATELY_NS:
+            most_ns = LULL_LOSSY_NS
+        else:
+            most_ns = LULL_IN_MESSAGE_NS if stream.in_message else LULL_NS
         return min(full_ns, most_ns) if LEAST_LULL_NS <= full_ns < FAST_NS else 0
 
     def set_deaf(self, deaf: bool) -> None:

@@ -10,9 +10,11 @@ import pytest
 from joinleaf.core.wire.landing import Landing, Landings
 from joinleaf.drivers import group_link
 from joinleaf.drivers.group_link import (
+    LATELY_NS,
     LEAST_LULL_NS,
     LULL_BYTES,
     LULL_IN_MESSAGE_NS,
+    LULL_LOSSY_NS,
     LULL_NS,
     LeafLink,
 )
@@ -59,7 +61,10 @@ class Leaf:
         self.port, self.clock = Port(), Clock()
         monkeypatch.setattr(group_link, "time", self.clock)
         self.stream = SimpleNamespace(
-            handle_landing=lambda landing, now_ns: False, landings=Landings(), in_message=False
+            handle_landing=lambda landing, now_ns: False,
+            landings=Landings(),
+            in_message=False,
+            receiver=SimpleNamespace(hole_ns=0),
         )
         self.session = SimpleNamespace(stream=self.stream, group_received=self.received, out=[])
         self.complete_after = 0  # trains that make a message
@@ -99,7 +104,16 @@ def test_but_only_once(leaf: Leaf) -> None:
 
 def test_in_the_middle_of_a_message_there_is_more_time(leaf: Leaf) -> None:
     leaf.stream.in_message = True
-    assert leaf.read_after(500_000, 1) == LULL_IN_MESSAGE_NS
+    assert leaf.read_after(1_500_000, 1) == LULL_IN_MESSAGE_NS
+
+
+def test_where_something_was_missing_of_late_there_is_less(leaf: Leaf) -> None:
+    leaf.stream.receiver.hole_ns = leaf.clock.now_ns
+    for leaf.stream.in_message in (True, False):
+        assert leaf.read_after(500_000, 1) == LULL_LOSSY_NS
+    leaf.clock.now_ns += LATELY_NS
+    leaf.read_after(0, 1)
+    assert leaf.read_after(500_000, 1) == LULL_NS
 
 
 @pytest.mark.parametrize(

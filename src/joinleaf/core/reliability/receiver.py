@@ -107,6 +107,7 @@ class StreamReceiver:
         backlog: Bytes the owner has taken and its application has not: they count against the
             window. Set it freely; call ``window_opened`` when it shrinks.
         tag: The session's.
+        hole_ns: When something was last found missing.
         probe_heard: Whether multicast reaches this leaf.
         counters: What was dropped or mended, by reason.
     """
@@ -117,7 +118,7 @@ class StreamReceiver:
         "_last_report_ns", "_listening", "_next", "_opener", "_owner", "_probe", "_ready_bytes",
         "_recovered", "_reorder_ns", "_repair_dev_ns", "_repair_ns", "_report_due", "_seed",
         "_serial", "_stops", "_timing", "_told", "_window", "backlog", "counters",
-        "probe_heard", "ready", "tag",
+        "hole_ns", "probe_heard", "ready", "tag",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +161,7 @@ class StreamReceiver:
         self._asked, self._asked_ns = -1, 0  # a unit that was asked for, and when
         self._repair_ns = self._repair_dev_ns = 0  # how long repairs take, smoothed; 0: not known
         self._gap_due: int | None = None
+        self.hole_ns = -(1 << 62)
         self._gap_is_new = False  # it is due for a hole that has not been reported yet
         self._report_due: int | None = None
         self._last_report_ns = -MAX_INTERVAL_NS
@@ -679,6 +681,7 @@ class StreamReceiver:
             self._expect = last
 
     def _hole(self, now_ns: int) -> None:
+        self.hole_ns = now_ns
         if not self._gap_is_new:
             due = now_ns + self._reorder_ns + self._backoff_ns()
             self._gap_due = due if self._gap_due is None else min(due, self._gap_due)

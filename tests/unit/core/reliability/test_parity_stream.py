@@ -304,6 +304,7 @@ def test_a_hole_is_asked_for_again_when_repairs_usually_have_come() -> None:
     receiver.start(0, Timing(0, 0, 100_000, 1))
     now = MS
     landed(receiver, large(1)[1], now)
+    assert receiver.hole_ns == now
     first = asks(receiver, now)
     assert asks(receiver, first) == first + 100 * MS  # as it was told: nothing is known yet
     landed(receiver, large(0, REPAIR)[1], first + 200 * MS)
