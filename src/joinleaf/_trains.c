@@ -87,22 +87,6 @@ payload_of(const Train *train)
     return train->size - (Py_ssize_t)train->count * UNIT_HEADER;
 }
 
-/* Copy bytes of the stream out of a train, wherever symbols end. */
-static void
-copy_out(const Train *train, Py_ssize_t at, uint8_t *to, Py_ssize_t size)
-{
-    Py_ssize_t each = train->segment - UNIT_HEADER;
-    while (size > 0) {
-        Py_ssize_t within = at % each, part = each - within;
-        if (part > size)
-            part = size;
-        memcpy(to, train->start + at / each * train->segment + UNIT_HEADER + within, (size_t)part);
-        to += part;
-        at += part;
-        size -= part;
-    }
-}
-
 /* Frames out of units ---------------------------------------------------------------------- */
 
 typedef struct {
@@ -136,8 +120,8 @@ complete(UnitReader *self, PyObject *frames)
 {
     PyObject *payload = self->room;
     self->room = NULL;
-    PyObject *frame = Py_BuildValue("(iiIKN)", self->kind, self->flags, self->sender,
-                                    (unsigned long long)self->sequence, payload);
+    PyObject *frame = Py_BuildValue("(iiIKNn)", self->kind, self->flags, self->sender,
+                                    (unsigned long long)self->sequence, payload, self->total);
     if (frame == NULL)
         return -1;
     int failed = PyList_Append(frames, frame);
@@ -240,17 +224,168 @@ feed(UnitReader *self, const uint8_t *p, Py_ssize_t size, PyObject *frames)
     return 0;
 }
 
+/* Where one is in the bytes of the stream that a train carries. */
+typedef struct {
+    const uint8_t *p;
+    Py_ssize_t room; /* up to the end of the symbol */
+    Py_ssize_t each; /* bytes of the stream in a symbol */
+} Cursor;
+
+static Cursor
+cursor_at(const Train *train, Py_ssize_t at)
+{
+    Py_ssize_t each = train->segment - UNIT_HEADER, within = at % each;
+    return (Cursor){train->start + at / each * train->segment + UNIT_HEADER + within, each - within,
+                    each};
+}
+
+static void
+pass(Cursor *cursor, Py_ssize_t size)
+{
+    cursor->p += size;
+    cursor->room -= size;
+    if (!cursor->room) {
+        cursor->p += UNIT_HEADER;
+        cursor->room = cursor->each;
+    }
+}
+
+static void
+take_bytes(Cursor *cursor, uint8_t *to, Py_ssize_t size)
+{
+    while (size > 0) {
+        Py_ssize_t part = cursor->room < size ? cursor->room : size;
+        memcpy(to, cursor->p, (size_t)part);
+        to += part;
+        size -= part;
+        pass(cursor, part);
+    }
+}
+
+/* A big-endian number of 1 to 4 bytes. */
+static Py_ssize_t
+take_number(Cursor *cursor, int size)
+{
+    uint8_t bytes[4] = {0};
+    take_bytes(cursor, bytes + 4 - size, size);
+    return get32(bytes);
+}
+
+/* The messages in a MessagePack array of byte strings, as a list; Py_None: it is none. */
+static PyObject *
+messages_in(Cursor cursor, Py_ssize_t size)
+{
+    if (size < 1)
+        Py_RETURN_NONE;
+    Py_ssize_t count = take_number(&cursor, 1), width = count == 0xDC ? 2 : count == 0xDD ? 4 : 0;
+    size -= 1 + width;
+    if (size < 0 || (!width && (count & 0xF0) != 0x90))
+        Py_RETURN_NONE;
+    count = width ? take_number(&cursor, (int)width) : count & 0x0F;
+    if (count > size / 2)
+        Py_RETURN_NONE;
+    PyObject *messages = PyList_New(count);
+    if (messages == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (size < 2)
+            goto none;
+        Py_ssize_t kind = take_number(&cursor, 1), length;
+        int digits = kind == 0xC4 ? 1 : kind == 0xC5 ? 2 : kind == 0xC6 ? 4 : 0;
+        size -= 1 + digits;
+        if (!digits || size < 0)
+            goto none;
+        length = take_number(&cursor, digits);
+        size -= length;
+        if (size < 0)
+            goto none;
+        PyObject *message = PyBytes_FromStringAndSize(NULL, length);
+        if (message == NULL) {
+            Py_DECREF(messages);
+            return NULL;
+        }
+        take_bytes(&cursor, (uint8_t *)PyBytes_AS_STRING(message), length);
+        PyList_SET_ITEM(messages, i, message);
+    }
+    if (!size)
+        return messages;
+none:
+    Py_DECREF(messages);
+    Py_RETURN_NONE;
+}
+
+/* Take a batch that begins here and ends in the same train; its bytes, 0: there is none. */
+static Py_ssize_t
+take_batch(UnitReader *self, const Train *train, Py_ssize_t at, Py_ssize_t end, PyObject *frames)
+{
+    uint8_t head[FRAME_HEADER + DATA_PREFIX];
+    if (end - at < (Py_ssize_t)sizeof head)
+        return 0;
+    Cursor cursor = cursor_at(train, at);
+    take_bytes(&cursor, head, sizeof head);
+    Py_ssize_t size = (Py_ssize_t)get32(head) - DATA_PREFIX;
+    if (!is_data(self, head) || head[5] || size > end - at - (Py_ssize_t)sizeof head)
+        return 0;
+    PyObject *messages = messages_in(cursor, size);
+    if (messages == NULL)
+        return -1;
+    if (messages == Py_None) { /* in Python it is said what is wrong */
+        Py_DECREF(messages);
+        return 0;
+    }
+    PyObject *frame =
+        Py_BuildValue("(iiIKNn)", FRAME_DATA, 0, get32(head + FRAME_HEADER),
+                      (unsigned long long)get64(head + FRAME_HEADER + 4), messages, size);
+    if (frame == NULL)
+        return -1;
+    int failed = PyList_Append(frames, frame);
+    Py_DECREF(frame);
+    return failed ? -1 : (Py_ssize_t)sizeof head + size;
+}
+
+/* Bytes of a frame that has begun, or begins here; no more than there are. */
+static Py_ssize_t
+rest_of_frame(const UnitReader *self, const Train *train, Py_ssize_t at, Py_ssize_t end)
+{
+    Py_ssize_t size = end - at;
+    if (self->room != NULL)
+        size = self->total - self->filled;
+    else if (self->head_size)
+        size = 1;
+    else if (size >= FRAME_HEADER) {
+        Cursor cursor = cursor_at(train, at);
+        size = FRAME_HEADER + take_number(&cursor, 4);
+    }
+    return size < end - at ? size : end - at;
+}
+
 static int
 feed_train(UnitReader *self, const Train *train, PyObject *frames)
 {
-    for (Py_ssize_t at = 0; at < train->size; at += train->segment) {
-        Py_ssize_t size = train->size - at < train->segment ? train->size - at : train->segment;
-        if (feed(self, train->start + at + UNIT_HEADER, size - UNIT_HEADER, frames) < 0) {
-            self->broken = 1;
-            return -1;
+    Py_ssize_t at = 0, end = payload_of(train);
+    while (at < end) {
+        Py_ssize_t size = 0;
+        if (self->room == NULL && !self->head_size)
+            size = take_batch(self, train, at, end, frames);
+        if (size < 0)
+            goto failed;
+        at += size;
+        if (size)
+            continue;
+        size = rest_of_frame(self, train, at, end);
+        for (Cursor cursor = cursor_at(train, at); size > 0;) {
+            Py_ssize_t part = cursor.room < size ? cursor.room : size;
+            if (feed(self, cursor.p, part, frames) < 0)
+                goto failed;
+            at += part;
+            size -= part;
+            pass(&cursor, part);
         }
     }
     return 0;
+failed:
+    self->broken = 1;
+    return -1;
 }
 
 /* Whether every frame that begins in a unit is data for all, and within the bounds. */
@@ -267,7 +402,8 @@ is_only_data(const UnitReader *self, const Train *train)
         if (end - at < FRAME_HEADER)
             return 1; /* it is looked at when the rest has come */
         memcpy(head, self->head, (size_t)old);
-        copy_out(train, at + old, head + old, FRAME_HEADER - old);
+        Cursor cursor = cursor_at(train, at + old);
+        take_bytes(&cursor, head + old, FRAME_HEADER - old);
         if (!is_data(self, head))
             return 0;
         at += FRAME_HEADER + (Py_ssize_t)get32(head);

@@ -242,9 +242,9 @@ class LeafSession(Session):
                 self._put_run(stream.key, run, size)
                 run = None
                 self._take_aside(stream)
-            for kind, flags, sender, first, payload in taken or stream.frames_of(waiting[0]):
+            for kind, flags, sender, first, body, length in taken or stream.frames_of(waiting[0]):
                 if kind != DATA:
-                    if self._is_gate_closed(stream, kind, payload):
+                    if self._is_gate_closed(stream, kind, body):
                         self._put_run(stream.key, run, size)
                         return  # until what is for this leaf only has come over its leg
                     continue
@@ -252,7 +252,10 @@ class LeafSession(Session):
                     raise RemoteProtocolError("messages for one leaf in the stream for all")
                 if sender == self.myself.key:
                     continue  # the group brings back what this leaf's own leg took up
-                messages = messages_of(flags, payload, self.settings.max_message)
+                if isinstance(body, list) and length <= self.settings.max_message:
+                    messages = body
+                else:
+                    messages = messages_of(flags, body, self.settings.max_message)
                 gap = self._stream_gap(stream, leg, sender, first)
                 self._check_sequence(leg, sender, first, len(messages))
                 if (
@@ -262,11 +265,11 @@ class LeafSession(Session):
                     and run.sender is self._sender(leg, sender)
                 ):
                     run.messages += messages
-                    size += len(payload)
+                    size += length
                     continue
                 self._put_run(stream.key, run, size)
                 run = Batch(messages, self._sender(leg, sender), first, wall_ns, gap)
-                size = len(payload)
+                size = length
             if taken:
                 taken = ()
             else:
@@ -281,8 +284,11 @@ class LeafSession(Session):
             _, batch, size = aside.popleft()
             self.out.append(Arrived(stream.key, batch, size))
 
-    def _is_gate_closed(self, stream: LeafCarriage, kind: int, body: bytes | memoryview) -> bool:
+    def _is_gate_closed(
+        self, stream: LeafCarriage, kind: int, body: bytes | memoryview | list[bytes]
+    ) -> bool:
         """Take in a control frame of the stream; True: this leaf may not go on yet."""
+        assert not isinstance(body, list)
         if kind == Kind.GATE:
             demanded = direct_count(body, self.myself.key)
             if demanded == NO_MORE:

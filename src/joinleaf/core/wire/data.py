@@ -307,8 +307,15 @@ def unpack(flags: int, body: memoryview, max_message: int) -> tuple[int, int, li
     return sender, sequence, messages_of(flags, body[DATA_PREFIX.size :], max_message)
 
 
-def messages_of(flags: int, payload: bytes | memoryview, max_message: int) -> list[bytes]:
-    """The messages of a DATA body without its prefix; raises as ``unpack``."""
+def messages_of(
+    flags: int, payload: bytes | memoryview | list[bytes], max_message: int
+) -> list[bytes]:
+    """The messages of a DATA body without its prefix; raises as ``unpack``.
+
+    They may have been taken apart already (``_trains.c``): then only their length is looked at.
+    """
+    if isinstance(payload, list):
+        return _checked(payload, max_message)
     if flags & RAW:
         if len(payload) > max_message:
             raise RemoteProtocolError(f"a message of {len(payload)} bytes")
@@ -317,6 +324,10 @@ def messages_of(flags: int, payload: bytes | memoryview, max_message: int) -> li
         messages = _decoder.decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a batch of messages: {error}") from None
-    if len(payload) > max_message and (longest := max(map(len, messages), default=0)) > max_message:
+    return messages if len(payload) <= max_message else _checked(messages, max_message)
+
+
+def _checked(messages: list[bytes], max_message: int) -> list[bytes]:
+    if (longest := max(map(len, messages), default=0)) > max_message:
         raise RemoteProtocolError(f"a message of {longest} bytes")
     return messages

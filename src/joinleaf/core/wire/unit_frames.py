@@ -31,11 +31,12 @@ MADE_AT_ONCE: Final = 2 << 20
 """Bytes that a header alone makes a leaf set aside; what is longer grows as it comes."""
 
 
-UnitFrame = tuple[int, int, int, int, bytes | memoryview]
+UnitFrame = tuple[int, int, int, int, bytes | memoryview | list[bytes], int]
 """A whole frame of the stream.
 
 Its kind, as ``frames.Kind``; of DATA flags, who sent it and the number of its first message, else
-zeros; and what follows.
+zeros; what follows, or the messages of a batch if they have been taken apart already; and how many
+bytes that is on the wire.
 """
 
 
@@ -110,7 +111,7 @@ class UnitReader:
                 if landing is not None:
                     self._landings.free(landing)
                 return
-            yield kind, flags, sender, sequence, view[start:stop]
+            yield kind, flags, sender, sequence, view[start:stop], stop - start
             position = stop
         self._head = bytes(payload[position:])
         if landing is not None:
@@ -127,4 +128,4 @@ class UnitReader:
         """The frame whose last part has come."""
         whole = self._room.getvalue()
         self._room = BytesIO()
-        return *self._begun, whole
+        return *self._begun, whole, len(whole)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.msgpack import encode
 
 from joinleaf.core.reliability.receiver import StreamReceiver
 from joinleaf.core.wire.data import messages_of, pack
-from joinleaf.core.wire.frames import DATA, DIRECT, Kind, control_frame, data_header
+from joinleaf.core.wire.frames import DATA, DIRECT, RAW, Kind, control_frame, data_header
 from joinleaf.core.wire.landing import Landing, Landings
 from joinleaf.core.wire.native import TRAINS
 from joinleaf.core.wire.quick import QuickReader, quick_reader
@@ -28,6 +29,7 @@ from joinleaf.core.wire.units import (
     parity_header,
     write_unit,
 )
+from joinleaf.errors import RemoteProtocolError
 
 pytestmark = pytest.mark.skipif(TRAINS is None, reason="the short way in C was not built")
 
@@ -53,6 +55,18 @@ def stream_of(sizes: Sequence[int]) -> tuple[bytes, list[bytes]]:
     return frames, messages
 
 
+def batches_of(sizes: Sequence[Sequence[int]]) -> tuple[bytes, list[bytes]]:
+    """The same with several messages each."""
+    frames, every, number = b"", [], 0
+    for batch in sizes:
+        messages = [bytes([(number + at) % 251]) * size for at, size in enumerate(batch)]
+        packed = pack(messages, sender=7, sequence=number, flags=0, max_message=LIMIT)
+        frames += b"".join(bytes(part) for part in packed.buffers)
+        number += len(messages)
+        every += messages
+    return frames, every
+
+
 def units_of(stream: bytes, layout: Layout) -> list[bytes]:
     """The wire images of a stream's units."""
     size = layout.unit_bytes
@@ -68,7 +82,12 @@ def offer(to: QuickReader, image: bytes, layout: Layout, unit: int, segment: int
 
 def messages_in(frames: Sequence[UnitFrame]) -> list[bytes]:
     """All messages of some frames."""
-    return [one for _, flags, _, _, payload in frames for one in messages_of(flags, payload, LIMIT)]
+    found = []
+    for _, flags, _, _, payload, size in frames:
+        messages = messages_of(flags, payload, LIMIT)
+        assert size == (len(payload) if flags & RAW else len(encode(messages)))
+        found += messages
+    return found
 
 
 @given(
@@ -94,6 +113,78 @@ def test_a_stream_goes_straight_or_the_long_way_unit_by_unit(
             found += messages_in(quick.take(landing))
     assert found == messages
     assert not quick.in_frame
+
+
+@given(
+    st.sampled_from(SEGMENTS),
+    st.lists(
+        st.lists(st.sampled_from((0, 1, 2, 30, 255, 256, 999, 5_000)), min_size=1, max_size=70),
+        min_size=1, max_size=12,
+    ),
+)  # fmt: skip
+def test_batches_are_taken_apart_wherever_symbols_and_units_end(
+    segment: int, sizes: list[list[int]]
+) -> None:
+    layout, quick, plain = Layout(segment), reader(), UnitReader(LIMIT, Landings())
+    stream, messages = batches_of(sizes)
+    found: list[UnitFrame] = []
+    expected: list[UnitFrame] = []
+    for unit, image in enumerate(units_of(stream, layout)):
+        assert offer(quick, image, layout, unit) == FIRST
+        found += quick.taken()
+        expected += plain.take(stream[unit * layout.unit_bytes : (unit + 1) * layout.unit_bytes])
+    assert messages_in(found) == messages_in(expected) == messages
+    assert [frame[:4] for frame in found] == [frame[:4] for frame in expected]
+    assert not quick.in_frame
+
+
+@given(
+    st.sampled_from(SEGMENTS),
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(st.one_of(st.binary(), st.text(), st.integers(), st.none(), st.lists(st.none())),
+                 max_size=20).map(encode),
+    ),
+    st.binary(max_size=3),
+    st.integers(0, 3),
+)  # fmt: skip
+@example(64, b"\x91", b"", 0)
+@example(64, b"\xdd\xff\xff\xff\xff", b"", 0)
+@example(64, b"\xdc\x00", b"", 0)
+@example(64, b"\x91\xc6\xff\xff\xff\xff", b"", 0)
+@example(64, b"\x91\xc5\x00", b"", 0)
+@example(64, b"\x92\xc4\x01a", b"", 0)
+@example(64, b"", b"", 0)
+def test_what_is_no_batch_is_left_to_python_to_complain_of(
+    segment: int, body: bytes, more: bytes, less: int
+) -> None:
+    layout, quick = Layout(segment), reader()
+    body = body[: max(0, len(body) - less)] + more
+    try:
+        expected = messages_of(0, body, LIMIT)
+    except RemoteProtocolError as error:
+        expected = [str(error).encode()]
+    frame = data_header(len(body), 0, 3, 9) + body
+    for unit, image in enumerate(units_of(frame, layout)):
+        assert offer(quick, image, layout, unit)
+    [(kind, flags, sender, sequence, payload, size)] = quick.taken()
+    assert (kind, flags, sender, sequence, size) == (DATA, 0, 3, 9, len(body))
+    try:
+        found = messages_of(0, payload, LIMIT)
+    except RemoteProtocolError as error:
+        found = [str(error).encode()]
+    assert found == expected
+
+
+def test_a_message_over_the_limit_is_an_error_though_it_was_taken_apart() -> None:
+    layout, quick = Layout(1448), reader()
+    stream, _ = batches_of([[1, 600, 20]])
+    assert offer(quick, write_unit(layout, TAG, 0, 0, stream), layout, 0)
+    [(*_, payload, _)] = quick.taken()
+    assert isinstance(payload, list)
+    assert len(messages_of(0, payload, 600)) == 3
+    with pytest.raises(RemoteProtocolError, match="a message of 600 bytes"):
+        messages_of(0, payload, 599)
 
 
 def receiver() -> StreamReceiver:

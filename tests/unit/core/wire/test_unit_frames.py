@@ -49,10 +49,11 @@ def read(reader: Reader, units: Sequence[bytes | Landing]) -> Frames:
 def looked_at(frames: Iterable[UnitFrame]) -> Frames:
     """Control bodies, and batches as sender, first number and messages."""
     found: Frames = []
-    for kind, flags, sender, first, payload in frames:
+    for kind, flags, sender, first, payload, _ in frames:
         if kind == DATA:
             found.append((DATA, (sender, first, messages_of(flags, payload, LIMIT))))
         else:
+            assert not isinstance(payload, list)
             found.append((kind, bytes(payload)))
     return found
 
@@ -150,7 +151,7 @@ def test_a_message_longer_than_room_is_made_for_at_once_arrives(
     for at in range(0, len(stream), layout.unit_bytes):
         part = stream[at : at + layout.unit_bytes]
         unit = land(landings, write_unit(layout, 1, 0, 0, part), 60_000)
-        found += [bytes(payload) for *_, payload in reader.take(unit)]
+        found += [bytes(frame[4]) for frame in reader.take(unit) if not isinstance(frame[4], list)]
     assert found == [message]
 
 
