@@ -32,6 +32,7 @@ from joinleaf.values import Address, SessionAddress
 
 from .conversation import LeafConversation, RootConversation
 from .stream import stream, stream_bodies
+from .trains import trains
 
 __all__ = ["TARGETS", "Target"]
 
@@ -238,5 +239,6 @@ TARGETS: Final[dict[str, Target]] = {
     "group_keys": group_keys,
     "stream": stream,
     "stream_bodies": stream_bodies,
+    "trains": trains,
     **({"transfer": transfer} if find_spec("joinleaf.transfer.wire") else {}),
 }
