@@ -142,9 +142,10 @@ of a train that comes faster than it drains."""
 POLLS_PER_WINDOW: Final = 4
 """Reports are asked for so often per window, so that the sender need not stand still for them."""
 
-POLL_LEAST_NS: Final = 5_000_000
-"""But half as often while that is more than every 5 ms: where a window passes so fast, processors
-are what limits the stream, and a report costs as much there as a unit does."""
+POLL_LEAST_NS: Final = 600_000
+"""But half as often while that is more than once in so long for each leaf: where a window passes so
+fast, processors are what limits the stream, and a report costs as much there as a unit does. A few
+leaves are asked as before: with one, to wait for its report costs more than the report."""
 
 
 class Train(NamedTuple):
@@ -441,7 +442,7 @@ class StreamSender:
         )
         if poll:
             self._poll_at = self._sent_bytes + self._room() // POLLS_PER_WINDOW
-            self._poll_ns = now_ns + POLL_LEAST_NS
+            self._poll_ns = now_ns + POLL_LEAST_NS * len(self._leaves)
         self._pending_bytes -= sum(map(len, self._pending.popleft()))
         unit.sent_ns = now_ns
         self._sent_bytes += unit.size
