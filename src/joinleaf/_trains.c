@@ -1,4 +1,4 @@
-/* A leaf's short way from the socket to frames, for builds with a C compiler (see core/wire/quick.py).
+/* A leaf's short way from the socket to frames, for builds with a C compiler: see core/wire/quick.py.
  *
  * Nothing here decides anything about the stream: a train that is not the next unit, whole and in
  * the clear, with nothing but data in it, is left where it was received, for core/reliability. What
@@ -183,7 +183,8 @@ check_header(UnitReader *self)
     PyObject *view = PyByteArray_FromStringAndSize((char *)self->head, FRAME_HEADER);
     if (view == NULL)
         return -1;
-    PyObject *parsed = PyObject_CallFunction(self->parse, "Nin", view, 0, self->max_body);
+    PyObject *parsed =
+        PyObject_CallFunction(self->parse, "Nnn", view, (Py_ssize_t)0, self->max_body);
     Py_XDECREF(parsed);
     return parsed == NULL ? -1 : 0;
 }
