@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from joinleaf.core.keys.group import KeyFact, LeafKeys
@@ -102,8 +103,8 @@ class LeafCarriage:
     """
 
     __slots__ = (
-        "_keys", "_max_body", "_skips", "_synced", "aside", "ended", "key", "landings", "place",
-        "position", "quick", "reader", "receiver", "started", "waiting",
+        "_keys", "_max_body", "_rest", "_skips", "_synced", "aside", "ended", "key", "landings",
+        "place", "position", "quick", "reader", "receiver", "started", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +126,7 @@ class LeafCarriage:
         self._max_body = max_body
         self._skips = 0
         self._synced: dict[int, int] = {}
+        self._rest: Iterator[UnitFrame] | None = None  # of a unit whose gate is closed
         self._forget_cut_frame()
 
     def _forget_cut_frame(self) -> None:
@@ -172,13 +174,22 @@ class LeafCarriage:
         """The frames completed by what went straight."""
         return () if self.quick is None else self.quick.taken()
 
-    def frames_of(self, unit: bytes | Landing | Scattered) -> Iterable[UnitFrame]:
-        """The frames that a unit completes.
+    def frames_of_first(self) -> Iterator[UnitFrame]:
+        """The frames that the first unit of ``waiting`` completes, each once.
 
         Raises:
             RemoteProtocolError: While they are fetched: what the stream carries are no frames.
         """
-        return self.reader.take(unit)
+        frames, self._rest = self._rest, None
+        return iter(self.reader.take(self.waiting[0])) if frames is None else frames
+
+    def go_on_with(self, gate: bytes, frames: Iterator[UnitFrame]) -> None:
+        """A gate is closed: it comes again, and what is behind it in its unit.
+
+        The unit itself cannot be read again: where it lies may hold another by then.
+        """
+        if self.waiting:
+            self._rest = chain(((int(Kind.GATE), 0, 0, 0, gate, len(gate)),), frames)
 
     @property
     def in_message(self) -> bool:
@@ -199,6 +210,7 @@ class LeafCarriage:
         self.receiver.probe_heard = False  # and may be heard again
         self.started = False
         self.ended = False
+        self._rest = None
         self._forget_cut_frame()
 
     def skip(self, unit: int) -> None:

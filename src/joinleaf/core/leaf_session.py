@@ -242,9 +242,12 @@ class LeafSession(Session):
                 self._put_run(stream.key, run, size)
                 run = None
                 self._take_aside(stream)
-            for kind, flags, sender, first, body, length in taken or stream.frames_of(waiting[0]):
+            frames = iter(taken) if taken else stream.frames_of_first()
+            for kind, flags, sender, first, body, length in frames:
                 if kind != DATA:
+                    assert not isinstance(body, list)
                     if self._is_gate_closed(stream, kind, body):
+                        stream.go_on_with(bytes(body), frames)
                         self._put_run(stream.key, run, size)
                         return  # until what is for this leaf only has come over its leg
                     continue
@@ -284,11 +287,8 @@ class LeafSession(Session):
             _, batch, size = aside.popleft()
             self.out.append(Arrived(stream.key, batch, size))
 
-    def _is_gate_closed(
-        self, stream: LeafCarriage, kind: int, body: bytes | memoryview | list[bytes]
-    ) -> bool:
+    def _is_gate_closed(self, stream: LeafCarriage, kind: int, body: bytes | memoryview) -> bool:
         """Take in a control frame of the stream; True: this leaf may not go on yet."""
-        assert not isinstance(body, list)
         if kind == Kind.GATE:
             demanded = direct_count(body, self.myself.key)
             if demanded == NO_MORE:

@@ -143,6 +143,31 @@ def test_one_that_was_on_its_leg_for_a_while_is_not_held_up_by_what_was_said_the
         assert hub.heard(lost) == hub.heard(other) == [b"for all"]
 
 
+def test_a_closed_gate_is_not_read_again_where_others_have_landed_since() -> None:
+    """One long enough to stay where it was received; what is behind it uses that place."""
+    hub = GroupHub()
+    waits = hub.on_group()
+    hub.still.add(waits)
+    leaf = hub.leaves[waits]
+    assert leaf.stream is not None
+    hub.root.send([b"for it alone"], hub.now_ns, [waits])
+    hub.root._gates.update(dict.fromkeys(range(10_000, 12_000), 0))
+    said = [bytes([65 + number]) * 50_000 for number in range(4)]
+    for message in said:
+        hub.root.send([message], hub.now_ns)
+        while (train := hub.carriage.poll_transmit(hub.now_ns)) is not None:
+            landing = leaf.stream.landings.take()
+            landing.view[: len(train.buffer)] = train.buffer
+            landing.size, landing.segment = len(train.buffer), train.segment
+            if not leaf.stream.handle_landing(landing, hub.now_ns):
+                leaf.stream.landings.free(landing)
+            leaf.group_received(hub.now_ns, WALL_NS)
+    assert told(leaf) == []
+    hub.still.clear()
+    hub.pump()
+    assert hub.heard(waits) == [b"for it alone", *said]
+
+
 def test_a_group_that_has_lost_its_last_leaf_is_no_sign_of_life() -> None:
     hub, lost, _, _ = three()
     leaf = hub.leaves[lost]
