@@ -145,7 +145,8 @@ POLLS_PER_WINDOW: Final = 4
 POLL_LEAST_NS: Final = 600_000
 """But half as often while that is more than once in so long for each leaf: where a window passes so
 fast, processors are what limits the stream, and a report costs as much there as a unit does. A few
-leaves are asked as before: with one, to wait for its report costs more than the report."""
+leaves are asked as before: with one, to wait for its report costs more than the report. And so are
+many, from ``SUPPRESS_FROM`` on: they were 30 times as often heard of a loss that all have."""
 
 
 class Train(NamedTuple):
@@ -442,7 +443,8 @@ class StreamSender:
         )
         if poll:
             self._poll_at = self._sent_bytes + self._room() // POLLS_PER_WINDOW
-            self._poll_ns = now_ns + POLL_LEAST_NS * len(self._leaves)
+            leaves = len(self._leaves)
+            self._poll_ns = now_ns + POLL_LEAST_NS * (leaves if leaves < SUPPRESS_FROM else 0)
         self._pending_bytes -= sum(map(len, self._pending.popleft()))
         unit.sent_ns = now_ns
         self._sent_bytes += unit.size

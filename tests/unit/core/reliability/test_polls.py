@@ -19,6 +19,7 @@ UNITS = 200
         (1, 4 * POLL_LEAST_NS, 4),  # a window in 2.4 ms: one leaf is asked as often as ever
         (8, 4 * POLL_LEAST_NS, 2),  # eight half as often
         (8, 40 * POLL_LEAST_NS, 4),  # but not where a window takes long
+        (40, 4 * POLL_LEAST_NS, 4),  # nor are so many that they back off
         (8, 0, 2),  # and never less than twice in a window
     ],
 )
