@@ -262,6 +262,25 @@ def test_a_blocking_join_is_cancelled_from_another_thread(world: World) -> None:
     until(lambda: root.statistics()["requests_waiting"] == 0)
 
 
+def test_a_blocking_join_is_cancelled_before_it_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root has its request by then, if the thread that joins is not run for a while."""
+    root, leaf = world.root(), world.leaf()
+    start = leaf.start_join_leaf
+
+    def start_and_be_cancelled(*args: Any, **options: Any) -> Any:
+        started = start(*args, **options)
+        leaf.cancel()
+        return started
+
+    monkeypatch.setattr(leaf, "start_join_leaf", start_and_be_cancelled)
+    joined = in_thread(lambda: leaf.join_leaf(target(root)))
+    with pytest.raises(SpiError) as error:
+        joined()
+    assert error.value.code == codes.WSAEINTR
+
+
 def test_a_blocking_accept_is_cancelled_from_another_thread(world: World) -> None:
     root = world.root()
     accepted = in_thread(root.accept)

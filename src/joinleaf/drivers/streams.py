@@ -230,15 +230,22 @@ class StreamDriver(StreamTraffic):
             if error.code != WSAEINTR or self.waiter.closed:
                 raise
 
-    def wait_for(self, done: Callable[[], T | None], timeout: float | None) -> T | None:
+    def wait_for(
+        self, done: Callable[[], T | None], timeout: float | None, *, began: int | None = None
+    ) -> T | None:
         """Wait in this thread while others, at the least the reactor, do the work.
+
+        Args:
+            done: Asked under the lock.
+            timeout: Seconds; None for ever.
+            began: ``cancellations`` when the call began, if it has done something before.
 
         Raises:
             SpiError: WSAEINTR, cancelled or closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.lock:
-            cancellations = self.cancellations
+            cancellations = self.cancellations if began is None else began
             self._readers.watch()  # nobody else may be reading
             while True:
                 if (result := done()) is not None:

@@ -179,9 +179,10 @@ class LeafEndpoint(ListeningEndpoint):
         timeout: float | None = None,
     ) -> Joined:
         """WSPJoinLeaf on a blocking c_leaf."""
+        began = self._driver.cancellations
         self.start_join_leaf(address, caller_data=caller_data, qos=qos, role=role, timeout=timeout)
         try:
-            self._driver.wait_for(lambda: self._outcome, None)
+            self._driver.wait_for(lambda: self._outcome, None, began=began)
         except BaseException:
             self._driver.run(self._cancel_join)
             raise

@@ -237,11 +237,12 @@ class RootEndpoint(ListeningEndpoint):
         timeout: float | None = None,
     ) -> Joined:
         """WSPJoinLeaf on a blocking c_root."""
+        began = self._driver.cancellations
         leg = self.start_join_leaf(
             address, caller_data=caller_data, qos=qos, role=role, timeout=timeout
         )
         try:
-            self._driver.wait_for(lambda: self._outcome, None)
+            self._driver.wait_for(lambda: self._outcome, None, began=began)
         except BaseException:
             leg.close()
             raise
