@@ -394,6 +394,8 @@ static int
 is_only_data(const UnitReader *self, const Train *train)
 {
     Py_ssize_t end = payload_of(train);
+    if (self->room != NULL && self->kind != FRAME_DATA)
+        return 0; /* a control frame ends here */
     Py_ssize_t at = self->room != NULL ? self->total - self->filled : -self->head_size;
     while (at < end) {
         uint8_t head[FRAME_HEADER];
@@ -617,7 +619,8 @@ typedef struct {
 #define UDP_GRO 104
 #endif
 
-/* Whether a datagram comes from who is wanted: the beginning of a sockaddr, or nothing: anybody. */
+/* Whether a datagram comes from the host that is wanted (a sockaddr), whatever its port: there may be
+ * several sessions of one host in a group, and their tags tell them apart. Nothing: anybody. */
 static int
 is_wanted(const struct sockaddr_storage *from, const uint8_t *origin, Py_ssize_t size)
 {
@@ -627,11 +630,16 @@ is_wanted(const struct sockaddr_storage *from, const uint8_t *origin, Py_ssize_t
         struct sockaddr_in6 wanted;
         const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
         memcpy(&wanted, origin, sizeof wanted);
-        return wanted.sin6_family == AF_INET6 && six->sin6_port == wanted.sin6_port &&
-               six->sin6_scope_id == wanted.sin6_scope_id &&
+        return wanted.sin6_family == AF_INET6 && six->sin6_scope_id == wanted.sin6_scope_id &&
                memcmp(&six->sin6_addr, &wanted.sin6_addr, sizeof wanted.sin6_addr) == 0;
     }
-    return size <= (Py_ssize_t)sizeof *from && memcmp(from, origin, (size_t)size) == 0;
+    if (from->ss_family == AF_INET && size >= 8) {
+        struct sockaddr_in wanted = {0};
+        const struct sockaddr_in *four = (const struct sockaddr_in *)from;
+        memcpy(&wanted, origin, 8); /* family, port and address */
+        return wanted.sin_family == AF_INET && four->sin_addr.s_addr == wanted.sin_addr.s_addr;
+    }
+    return 0;
 }
 
 /* One train or datagram; its size, -1 with errno. */

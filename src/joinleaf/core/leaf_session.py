@@ -194,7 +194,10 @@ class LeafSession(Session):
         """Trains have been put into the stream's receiver: take what is complete."""
         stream = self.stream
         leg = self.legs.get(stream.key) if stream is not None else None
-        if stream is None or leg is None or not leg.association.active:
+        if stream is None:
+            return
+        if leg is None or not leg.association.active:
+            stream.taken()  # nobody is given that any more, and nothing else bounds it
             return
         if not stream.ended:
             leg.association.heard_ns = now_ns  # the root lives

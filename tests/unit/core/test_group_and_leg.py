@@ -168,6 +168,25 @@ def test_a_closed_gate_is_not_read_again_where_others_have_landed_since() -> Non
     assert hub.heard(waits) == [b"for it alone", *said]
 
 
+def test_who_has_lost_its_leg_keeps_nothing_of_what_the_group_goes_on_bringing() -> None:
+    hub = GroupHub()
+    lost = hub.on_group()
+    hub.on_group()
+    leaf = hub.leaves[lost]
+    assert leaf.stream is not None
+    leaf.lost(1, hub.now_ns)
+    for number in range(20):
+        hub.root.send([bytes([number]) * 1000] * 40, hub.now_ns)
+        while (train := hub.carriage.poll_transmit(hub.now_ns)) is not None:
+            landing = leaf.stream.landings.take()
+            landing.view[: len(train.buffer)] = train.buffer
+            landing.size, landing.segment = len(train.buffer), train.segment
+            leaf.stream.handle_landing(landing, hub.now_ns)
+            leaf.group_received(hub.now_ns, WALL_NS)
+            assert not leaf.stream.taken()
+    assert told(leaf) == []
+
+
 def test_a_group_that_has_lost_its_last_leaf_is_no_sign_of_life() -> None:
     hub, lost, _, _ = three()
     leaf = hub.leaves[lost]

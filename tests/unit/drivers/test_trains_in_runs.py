@@ -18,8 +18,6 @@ from joinleaf.core.wire.native import TRAINS
 from joinleaf.core.wire.quick import QuickReader, quick_reader
 from joinleaf.core.wire.units import DATA as FIRST
 from joinleaf.core.wire.units import HEADER_SIZE, POLL, Layout, write_unit
-from joinleaf.drivers import multicast
-from joinleaf.drivers.attachment import Attachment
 from joinleaf.drivers.group_port import GroupReceiver, GroupSender
 from joinleaf.drivers.group_port._receiver import sockaddr
 from joinleaf.values import Address
@@ -31,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 TAG = 77
 LIMIT = 4 << 20
 BOUND = 5.0  # seconds; nothing on loopback takes more than a few milliseconds
-LOCAL = "127.0.0.1"
+LOCAL, OTHER = "127.0.0.1", "127.0.0.2"
 LAYOUT = Layout(1452)
 GATE = control_frame(Kind.GATE, bytes(12))
 
@@ -194,55 +192,72 @@ def test_a_poll_is_told(ends: Ends) -> None:
     assert ends.taken == 3
 
 
-def test_strangers_are_counted_and_not_heard(ends: Ends) -> None:
-    group = ends.sender.group
-    ip = group.ip
-    assert ip is not None
-    with multicast.open_socket(4) as made:
-        made.bind((LOCAL, 0))
-        Attachment(made, ip, LOCAL, local=Address(LOCAL).ip).attach(receive=False, send=True)
-        made.connect((group.host, group.port))
-        forged = write_unit(LAYOUT, TAG, 0, 0, frame(b"forged"))
-        for _ in range(3):
-            made.send(forged)
-        ends.send(frame(b"ours"))
-        ends.wait()
-        ends.run()
-        assert ends.messages() == [b"ours"]
-        assert ends.receiver.foreign == 3
-        for _ in range(1000):  # it does not go on for ever for those either
-            made.send(forged)
-        ends.run()
-        assert ends.messages() == []
-        assert 3 < ends.receiver.foreign < 1003
-
-
-@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, LOCAL), (socket.AF_INET6, "::1")])
-def test_the_source_is_compared_as_the_kernel_writes_it(family: int, host: str) -> None:
+def test_a_run_is_over_when_many_strangers_have_come() -> None:
     assert TRAINS is not None
-    with contextlib.ExitStack() as stack:
-        one, other, to = (
-            stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)) for _ in range(3)
-        )
-        for sock in (one, other, to):
-            try:
-                sock.bind((host, 0))
-            except OSError:
-                pytest.skip("no IPv6")
-        reader = quick_reader(LIMIT, Landings())
-        assert reader is not None
-        for sock in (other, one):
-            name = sock.getsockname()
-            sock.sendto(
-                write_unit(LAYOUT, TAG, 0, 0, frame(str(name[1]).encode())), to.getsockname()
-            )
-        view, origin = Landing().view, sockaddr(one.getsockname())
+    reader, view = quick_reader(LIMIT, Landings()), Landing().view
+    origin = sockaddr((LOCAL, 9))
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as to,
+    ):
+        sock.bind((OTHER, 0))
+        to.bind((LOCAL, 0))
+        for _ in range(100):
+            sock.sendto(b"forged", to.getsockname())
         *_, strangers, left, _ = TRAINS.receive_run(
             reader, to.fileno(), origin, view, TAG, 0, 8, 8, 0, 64
         )
-        assert (strangers, left, reader.next) == (1, -1, 1)
-        [(_, flags, _, _, payload, _)] = reader.taken()
-        assert messages_of(flags, payload, LIMIT) == [str(one.getsockname()[1]).encode()]
+    assert (strangers, left) == (64, -1)
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "wanted", "taken"),
+    [
+        (socket.AF_INET, LOCAL, LOCAL, True),
+        (socket.AF_INET, OTHER, LOCAL, False),
+        (socket.AF_INET6, "::1", "::1", True),
+        (socket.AF_INET6, "::1", "::2", False),
+    ],
+)
+def test_hosts_are_told_apart_and_not_their_ports(
+    family: int, host: str, wanted: str, taken: bool
+) -> None:
+    """As in Python: what tells sessions of one host apart is their tag."""
+    assert TRAINS is not None
+    reader = quick_reader(LIMIT, Landings())
+    assert reader is not None
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as sock,
+        socket.socket(family, socket.SOCK_DGRAM) as to,
+    ):
+        try:
+            sock.bind((host, 0))
+            to.bind(("::1" if family == socket.AF_INET6 else LOCAL, 0))
+        except OSError:
+            pytest.skip("no IPv6")
+        sock.sendto(write_unit(LAYOUT, TAG, 0, 0, frame(b"one", b"two")), to.getsockname())
+        origin = sockaddr((wanted, 9, 0, 0)[: 2 if family == socket.AF_INET else 4])
+        *_, strangers, left, _ = TRAINS.receive_run(
+            reader, to.fileno(), origin, Landing().view, TAG, 0, 8, 8, 0, 64
+        )
+    assert (strangers, left, reader.next) == (not taken, -1, int(taken))
+
+
+def test_another_session_of_the_same_host_does_not_silence_this_one(ends: Ends) -> None:
+    """Its datagrams are left to Python, which counts them; ours go on being heard."""
+    group = ends.sender.group
+    with GroupSender(group, LOCAL) as other:
+        assert other.send(write_unit(LAYOUT, TAG + 1, 0, 0, frame(b"theirs")), 1452)
+        ends.wait()
+        assert ends.run() > 0
+        assert other.send(bytes(20), 1452)
+        ends.wait()
+        assert ends.receiver.receive(ends.landing)  # the last that Python heard is the other
+        ends.send(frame(b"ours", b"too"))
+        ends.wait()
+        ends.run()
+    assert ends.messages() == [b"ours", b"too"]
+    assert ends.receiver.foreign == 0
 
 
 @pytest.mark.parametrize("size", [0, 100, (1 << 16) - 1])

@@ -294,6 +294,24 @@ def test_a_header_that_a_unit_cuts_is_looked_at_when_the_rest_has_come() -> None
         assert kinds == [Kind.GATE]
 
 
+def test_a_control_frame_that_began_the_long_way_does_not_end_straight() -> None:
+    """A GATE of many leaves is longer than a unit where the rate is low."""
+    layout, quick = Layout(100), reader()
+    gate = control_frame(Kind.GATE, bytes(1200 * 12))
+    first, rest = gate[: layout.unit_bytes], gate[layout.unit_bytes :]
+    assert quick.take(first) == []
+    stream, messages = stream_of([20])
+    for tail in (rest[: layout.unit_bytes], rest[: layout.unit_bytes - 60]):
+        assert not offer(quick, write_unit(layout, TAG, 0, 1, tail), layout, 1)
+    assert not quick.taken()
+    found = []
+    for at in range(0, len(rest), layout.unit_bytes):
+        found += quick.take(rest[at : at + layout.unit_bytes])
+    assert [kind for kind, *_ in found] == [Kind.GATE]
+    assert offer(quick, write_unit(layout, TAG, 0, 9, stream), layout, 9)
+    assert messages_in(quick.taken()) == messages
+
+
 def test_a_poll_is_told() -> None:
     layout, quick = Layout(1448), reader()
     stream, _ = stream_of([100])
