@@ -104,6 +104,5 @@ def forge(quick: QuickReader, image: bytes, segment: int, unit: int, way: int) -
 def landing_of(image: bytes, segment: int) -> Landing:
     """As it was received."""
     landing = Landing()
-    landing.view[: len(image)] = image
-    landing.size, landing.segment = len(image), min(segment, len(image))
+    landing.fill(image, segment)
     return landing

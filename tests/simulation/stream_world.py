@@ -112,8 +112,7 @@ class Leaf:
         """Hand it over in a landing, as a driver does; nothing is left there of what was."""
         landing = self.landings.take()
         landing.view[:] = bytes(len(landing.view))
-        landing.view[: len(train)] = train
-        landing.size, landing.segment = len(train), segment
+        landing.fill(train, segment)
         if not self.receiver.handle_landing(landing, self.world.now):
             self.landings.free(landing)
 

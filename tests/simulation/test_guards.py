@@ -166,8 +166,7 @@ def listener() -> StreamReceiver:
 
 def land(receiver: StreamReceiver, data: bytes, segment: int) -> bool:
     landing = Landing()
-    landing.view[: len(data)] = data
-    landing.size, landing.segment = len(data), segment
+    landing.fill(data, segment)
     return receiver.handle_landing(landing, MS)
 
 

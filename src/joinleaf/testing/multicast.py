@@ -217,8 +217,7 @@ class LeafGroup:
             if self._train_loss and self._dice.random() < self._train_loss:
                 continue
             landing = stream.landings.take()
-            landing.view[: len(train)] = train
-            landing.size, landing.segment = len(train), segment
+            landing.fill(train, segment)
             if not stream.handle_landing(landing, now_ns):
                 stream.landings.free(landing)
         self._session.group_received(now_ns, wall_ns)

@@ -157,8 +157,7 @@ def test_a_closed_gate_is_not_read_again_where_others_have_landed_since() -> Non
         hub.root.send([message], hub.now_ns)
         while (train := hub.carriage.poll_transmit(hub.now_ns)) is not None:
             landing = leaf.stream.landings.take()
-            landing.view[: len(train.buffer)] = train.buffer
-            landing.size, landing.segment = len(train.buffer), train.segment
+            landing.fill(train.buffer, train.segment)
             if not leaf.stream.handle_landing(landing, hub.now_ns):
                 leaf.stream.landings.free(landing)
             leaf.group_received(hub.now_ns, WALL_NS)
@@ -179,8 +178,7 @@ def test_who_has_lost_its_leg_keeps_nothing_of_what_the_group_goes_on_bringing()
         hub.root.send([bytes([number]) * 1000] * 40, hub.now_ns)
         while (train := hub.carriage.poll_transmit(hub.now_ns)) is not None:
             landing = leaf.stream.landings.take()
-            landing.view[: len(train.buffer)] = train.buffer
-            landing.size, landing.segment = len(train.buffer), train.segment
+            landing.fill(train.buffer, train.segment)
             leaf.stream.handle_landing(landing, hub.now_ns)
             leaf.group_received(hub.now_ns, WALL_NS)
             assert not leaf.stream.taken()

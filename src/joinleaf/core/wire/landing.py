@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from joinleaf.core.wire.units import HEADER_SIZE, MAX_SYMBOLS
+from joinleaf.spi.provider import Buffer
 
 __all__ = ["LANDING_BYTES", "Landing", "Landings", "Scattered"]
 
@@ -45,6 +46,17 @@ class Landing:
         self.segment = 1
         self._cut = 0
         self._payloads: list[memoryview] = []  # for the segment size ``_cut``
+
+    def fill(self, train: Buffer, segment: int) -> None:
+        """Take in a train that was not received from a socket: a simulated one.
+
+        Args:
+            train: At most LANDING_BYTES.
+            segment: Bytes of each datagram in it but the last, which may be shorter.
+        """
+        self.size = len(train)
+        self.segment = min(segment, self.size)
+        self.view[: self.size] = train
 
     @property
     def count(self) -> int:

@@ -192,8 +192,7 @@ def test_too_many_parts_are_refused_before_any_work() -> None:
 def landed(receiver: StreamReceiver, image: bytes, now: int = MS) -> bool:
     """What a driver does; whether the landing was kept."""
     landing = Landing()
-    landing.view[: len(image)] = image
-    landing.size, landing.segment = len(image), LARGE.segment
+    landing.fill(image, LARGE.segment)
     return receiver.handle_landing(landing, now)
 
 

@@ -108,8 +108,7 @@ def test_a_stream_goes_straight_or_the_long_way_unit_by_unit(
             found += messages_in(quick.taken())
         else:
             landing = Landing()
-            landing.view[: len(image)] = image
-            landing.size, landing.segment = len(image), min(segment, len(image))
+            landing.fill(image, segment)
             found += messages_in(quick.take(landing))
     assert found == messages
     assert not quick.in_frame
@@ -220,8 +219,7 @@ def test_what_is_taken_is_what_the_receiver_would_deliver_at_once(
             pass
     del image[65_536:]
     landing, plain = Landing(), receiver()
-    landing.view[: len(image)] = image
-    landing.size, landing.segment = len(image), min(segment, len(image))
+    landing.fill(image, segment)
     quick = reader()
     kind = quick.take_train(landing.view, landing.size, landing.segment, TAG, 0)
     plain.handle_landing(landing, 0)
@@ -336,7 +334,7 @@ def test_more_than_the_view_has_is_an_error() -> None:
 
 def test_what_is_no_landing_is_an_error() -> None:
     with pytest.raises(AttributeError):
-        reader().take(object())  # type: ignore[arg-type]
+        reader().take(object())  # type: ignore[arg-type]  # that is tested
 
 
 def test_the_header_of_a_symbol_is_as_long_as_the_c_code_thinks() -> None:

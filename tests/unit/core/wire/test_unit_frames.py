@@ -33,8 +33,7 @@ SEGMENTS = (100, 1448, 60_000)
 def land(landings: Landings, image: bytes, segment: int) -> Landing:
     """What receiving does."""
     landing = landings.take()
-    landing.view[: len(image)] = image
-    landing.size, landing.segment = len(image), min(segment, len(image))
+    landing.fill(image, segment)
     return landing
 
 
