@@ -57,7 +57,7 @@ def trains(data: bytes) -> None:
             if way & 1:
                 forge(quick, image, layout.segment, unit, way)
             assert straight(quick, image, payload, layout.segment, unit, way) == expected
-        if expected and isinstance(expected[-1], RemoteProtocolError | str):
+        if expected and isinstance(expected[-1], str):
             return
 
 

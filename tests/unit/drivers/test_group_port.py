@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
 import socket
@@ -34,18 +33,6 @@ def _can_segment() -> bool:
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux' options")
 needs_trains = pytest.mark.skipif(not _can_segment(), reason="the system knows no UDP_SEGMENT")
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def group() -> Address:
-    """A group and a port that no other test of this machine uses at the moment."""
-    pid = os.getpid()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    return Address(f"239.{192 + pid % 60}.{pid // 60 % 250}.{next(_numbers) % 250 + 1}", port)
 
 
 @pytest.fixture
@@ -288,7 +275,7 @@ def test_where_the_system_does_not_filter_strangers_are_dropped_and_counted(
 def test_other_groups_and_unicast_on_the_port_are_not_heard(
     group: Address, sender: GroupSender, receiver: GroupReceiver
 ) -> None:
-    other = Address(f"239.191.77.{next(_numbers) % 250 + 1}", group.port)
+    other = Address(f"239.191.77.{group.host.rpartition('.')[2]}", group.port)
     with (
         GroupReceiver(other, LOOPBACK) as other_receiver,
         GroupSender(other, LOOPBACK) as other_sender,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import time
@@ -32,16 +31,6 @@ BOUND = 5.0  # seconds; nothing on loopback takes more than a few milliseconds
 LOCAL, OTHER = "127.0.0.1", "127.0.0.2"
 LAYOUT = Layout(1452)
 GATE = control_frame(Kind.GATE, bytes(12))
-
-_numbers = itertools.count()
-
-
-def _free_group() -> Address:
-    pid = os.getpid()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    return Address(f"239.{192 + pid % 60}.{pid // 60 % 250}.{next(_numbers) % 250 + 1}", port)
 
 
 class Ends:
@@ -86,13 +75,10 @@ class Ends:
             self.sent += 1
         return -(-len(stream) // size)
 
-    def run(
-        self, most: int = 64, most_in_frame: int = 64, short_bytes: int = 0, unit: int = -1
-    ) -> int:
+    def run(self, most: int = 64, most_in_frame: int = 64, short_bytes: int = 0) -> int:
         """One run; what it left."""
-        unit = self.taken if unit < 0 else unit
         _, self.polled, left = self.receiver.receive_run(
-            self.reader, self.landing, TAG, unit, most, most_in_frame, short_bytes
+            self.reader, self.landing, TAG, self.taken, most, most_in_frame, short_bytes
         )
         self.taken = max(self.taken, self.reader.next)
         return left
@@ -112,8 +98,7 @@ def frame(*messages: bytes) -> bytes:
 
 
 @pytest.fixture
-def ends() -> Iterator[Ends]:
-    group = _free_group()
+def ends(group: Address) -> Iterator[Ends]:
     with (
         GroupReceiver(group, LOCAL, source=LOCAL) as receiver,
         GroupSender(group, LOCAL) as sender,
@@ -263,22 +248,12 @@ def test_another_session_of_the_same_host_does_not_silence_this_one(ends: Ends) 
 @pytest.mark.parametrize("size", [0, 100, (1 << 16) - 1])
 def test_a_view_without_room_for_a_train_is_an_error(size: int) -> None:
     assert TRAINS is not None
+    reader, view = quick_reader(LIMIT, Landings()), bytearray(size)
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
         pytest.raises(ValueError, match="room"),
     ):
-        TRAINS.receive_run(
-            quick_reader(LIMIT, Landings()),
-            sock.fileno(),
-            b"",
-            bytearray(size),
-            TAG,
-            0,
-            8,
-            8,
-            0,
-            64,
-        )
+        TRAINS.receive_run(reader, sock.fileno(), b"", view, TAG, 0, 8, 8, 0, 64)
 
 
 def test_nothing_there_leaves_nothing(ends: Ends) -> None:

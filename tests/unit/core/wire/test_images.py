@@ -107,7 +107,7 @@ def test_a_unit_that_is_none_is_an_error(size: int) -> None:
         write_unit(Layout(64), TAG, 0, 0, bytes(size))
 
 
-@pytest.mark.skipif(IMAGES is None, reason="not built")
+@pytest.mark.skipif(IMAGES is None, reason="these functions were not built in C")
 def test_what_does_not_fit_is_an_error_in_c_too() -> None:
     assert IMAGES is not None
     for parts, size in (([b"abc"], 4), ([b"abc"], 2), ([], 1), ([b"ab", b"cd"], 3)):
