@@ -619,27 +619,18 @@ typedef struct {
 #define UDP_GRO 104
 #endif
 
-/* Whether a datagram comes from the host that is wanted (a sockaddr), whatever its port: there may be
- * several sessions of one host in a group, and their tags tell them apart. Nothing: anybody. */
+/* Whether a datagram comes from the host that is wanted, whatever its port: there may be several
+ * sessions of one host in a group, and their tags tell them apart. No host: anybody. */
 static int
-is_wanted(const struct sockaddr_storage *from, const uint8_t *origin, Py_ssize_t size)
+is_wanted(const struct sockaddr_storage *from, const void *host, Py_ssize_t size)
 {
-    if (!size)
-        return 1;
-    if (from->ss_family == AF_INET6 && size == sizeof(struct sockaddr_in6)) {
-        struct sockaddr_in6 wanted;
-        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
-        memcpy(&wanted, origin, sizeof wanted);
-        return wanted.sin6_family == AF_INET6 && six->sin6_scope_id == wanted.sin6_scope_id &&
-               memcmp(&six->sin6_addr, &wanted.sin6_addr, sizeof wanted.sin6_addr) == 0;
-    }
-    if (from->ss_family == AF_INET && size >= 8) {
-        struct sockaddr_in wanted = {0};
-        const struct sockaddr_in *four = (const struct sockaddr_in *)from;
-        memcpy(&wanted, origin, 8); /* family, port and address */
-        return wanted.sin_family == AF_INET && four->sin_addr.s_addr == wanted.sin_addr.s_addr;
-    }
-    return 0;
+    const struct sockaddr_in *four = (const struct sockaddr_in *)from;
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
+    if (from->ss_family == AF_INET && size == sizeof four->sin_addr)
+        return memcmp(&four->sin_addr, host, sizeof four->sin_addr) == 0;
+    if (from->ss_family == AF_INET6 && size == sizeof six->sin6_addr)
+        return memcmp(&six->sin6_addr, host, sizeof six->sin6_addr) == 0;
+    return !size;
 }
 
 /* One train or datagram; its size, -1 with errno. */
@@ -687,12 +678,12 @@ receive_run(PyObject *module, PyObject *args)
 {
     State *state = PyModule_GetState(module);
     UnitReader *reader;
-    Py_buffer origin, view;
+    Py_buffer host, view;
     int fd, most, most_in_frame, foreign = 0, most_foreign;
     Py_ssize_t short_bytes, wire = 0, size = 0, segment = 1;
     unsigned int tag;
     unsigned long long unit;
-    if (!PyArg_ParseTuple(args, "O!iy*w*IKiini", state->reader, &reader, &fd, &origin, &view, &tag,
+    if (!PyArg_ParseTuple(args, "O!iy*w*IKiini", state->reader, &reader, &fd, &host, &view, &tag,
                           &unit, &most, &most_in_frame, &short_bytes, &most_foreign))
         return NULL;
     int polled = 0, failed = check_not_broken(reader), error = 0;
@@ -713,7 +704,7 @@ receive_run(PyObject *module, PyObject *args)
             error = errno;
             break;
         }
-        if (!is_wanted(&from, origin.buf, origin.len)) {
+        if (!is_wanted(&from, host.buf, host.len)) {
             size = -1;
             if (++foreign >= most_foreign)
                 break;
@@ -734,7 +725,7 @@ receive_run(PyObject *module, PyObject *args)
         }
     }
     PyBuffer_Release(&view);
-    PyBuffer_Release(&origin);
+    PyBuffer_Release(&host);
     if (failed)
         return NULL;
     if (error && !is_nothing(error)) {

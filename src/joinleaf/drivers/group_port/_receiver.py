@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from joinleaf.core.wire.landing import Landing
 from joinleaf.core.wire.native import TRAINS
@@ -40,8 +40,6 @@ _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("=9I")  # the last is the number of drops
 _LINUX: Final = sys.platform == "linux"
 
-_RUNS: Final = hasattr(TRAINS, "receive_run")
-
 
 class GroupReceiver:
     """A leaf's socket. One thread at a time.
@@ -64,12 +62,15 @@ class GroupReceiver:
         granted_bytes: Bytes of data that the kernel really keeps. Datagrams are charged with
             what they occupy, small ones with several times their length.
         foreign: Datagrams or trains from others than ``source`` that were thrown away.
+        runs: Whether ``receive_run`` was built.
     """
+
+    runs: ClassVar[bool] = hasattr(TRAINS, "receive_run")
 
     __slots__ = (
         "_accepted",
         "_group",
-        "_origin",
+        "_host",
         "_sock",
         "_source",
         "_tie",
@@ -90,7 +91,7 @@ class GroupReceiver:
         ip = numeric_group(group)
         self._source = wanted_source = numeric_source(source, ip)
         self._accepted: Any = None  # the address, as the socket module writes it, that is heard
-        self._origin = b"" if wanted_source is None else None  # the same as the kernel writes it
+        self._host = b"" if wanted_source is None else wanted_source.packed
         self.foreign = 0
         wanted = interface_for(ip, local, source) if interface is None else interface
         self._sock = multicast.open_socket(ip.version)
@@ -181,11 +182,6 @@ class GroupReceiver:
             self.foreign += 1
         return False
 
-    @property
-    def runs(self) -> bool:
-        """Whether ``receive_run`` can be called: it was built, and the source has been heard."""
-        return _RUNS and self._origin is not None
-
     def receive_run(
         self,
         reader: QuickReader,
@@ -220,7 +216,7 @@ class GroupReceiver:
         polled: bool
         left: int
         taken, polled, foreign, left, landing.segment = TRAINS.receive_run(
-            reader, self._sock.fileno(), self._origin, landing.view, tag, unit, most,
+            reader, self._sock.fileno(), self._host, landing.view, tag, unit, most,
             most_in_frame, short_bytes, _FOREIGN_RUN,
         )  # fmt: skip
         landing.size = max(0, left)
@@ -232,7 +228,6 @@ class GroupReceiver:
             if ip_address(str(origin[0]).partition("%")[0]) != self._source:
                 return False
             self._accepted = origin
-            self._origin = sockaddr(origin)
         return True
 
     def trouble(self) -> SpiError | None:
@@ -261,12 +256,3 @@ class GroupReceiver:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def sockaddr(address: Any) -> bytes:
-    """What the kernel writes of an address, without the padding of IPv4's."""
-    host = ip_address(str(address[0]).partition("%")[0])
-    if host.version == 4:
-        return struct.pack("=H", socket.AF_INET) + struct.pack(">H", address[1]) + host.packed
-    port = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", address[1], address[2])
-    return port + host.packed + struct.pack("=I", address[3])
