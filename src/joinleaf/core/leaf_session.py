@@ -193,9 +193,9 @@ class LeafSession(Session):
     def group_received(self, now_ns: int, wall_ns: int) -> None:
         """Trains have been put into the stream's receiver: take what is complete."""
         stream = self.stream
-        leg = self.legs.get(stream.key) if stream is not None else None
         if stream is None:
             return
+        leg = self.legs.get(stream.key)
         if leg is None or not leg.association.active:
             stream.taken()  # nobody is given that any more, and nothing else bounds it
             return
