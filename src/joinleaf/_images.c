@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef _MSC_VER
+#define restrict __restrict
+#endif
+
 enum {
     UNIT_HEADER = 16,
     MAX_SYMBOLS = 64,

@@ -263,7 +263,7 @@ take_bytes(Cursor *cursor, uint8_t *to, Py_ssize_t size)
     }
 }
 
-/* A big-endian number of 1 to 4 bytes. */
+/* A big-endian number of 1 to 4 bytes; negative where Py_ssize_t has no room for it. */
 static Py_ssize_t
 take_number(Cursor *cursor, int size)
 {
@@ -283,7 +283,7 @@ messages_in(Cursor cursor, Py_ssize_t size)
     if (size < 0 || (!width && (count & 0xF0) != 0x90))
         Py_RETURN_NONE;
     count = width ? take_number(&cursor, (int)width) : count & 0x0F;
-    if (count > size / 2)
+    if (count < 0 || count > size / 2)
         Py_RETURN_NONE;
     PyObject *messages = PyList_New(count);
     if (messages == NULL)
@@ -297,9 +297,9 @@ messages_in(Cursor cursor, Py_ssize_t size)
         if (!digits || size < 0)
             goto none;
         length = take_number(&cursor, digits);
-        size -= length;
-        if (size < 0)
+        if (length < 0 || length > size)
             goto none;
+        size -= length;
         PyObject *message = PyBytes_FromStringAndSize(NULL, length);
         if (message == NULL) {
             Py_DECREF(messages);
