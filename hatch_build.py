@@ -6,6 +6,7 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -21,8 +22,7 @@ class NativeHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile them."""
-        work = Path(self.directory) / "native"
-        shutil.rmtree(work, ignore_errors=True)
+        self._work = work = Path(mkdtemp(prefix="joinleaf-"))
         sources = sorted((Path(self.root) / "src" / "joinleaf").glob("*.c"))
         modules = [
             Extension(source.stem, [str(source)], extra_compile_args=FLAGS) for source in sources
@@ -36,3 +36,7 @@ class NativeHook(BuildHookInterface[Any]):
             build_data["force_include"][str(work / name)] = f"joinleaf/{name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """The wheel has them: clean up."""
+        shutil.rmtree(self._work)
